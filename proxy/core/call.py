@@ -1,0 +1,46 @@
+"""What arrived: one call of an agent, as far as a decision needs to know it."""
+
+from __future__ import annotations
+
+
+class Call:
+    """One call, recognised: who asks for what, how urgently and until when.
+
+    `caller` and `run` are hashes or configured names, never a credential. `rank` counts from 0, the last
+    class to be shed. `deadline` is in monotonic seconds: an answer that starts later is worthless.
+    `is_retry` is true for a repeat that the retry budget pays for; a return that we ourselves asked for
+    (`Retry-After`) is none.
+
+    A plain slotted object, not a dataclass: one is made for every request.
+    """
+
+    __slots__ = ("arrived_at", "caller", "deadline", "is_retry", "rank", "route", "run", "tool", "weight")
+
+    def __init__(
+        self,
+        *,
+        route: str,
+        caller: str,
+        arrived_at: float,
+        run: str = "",
+        tool: str = "",
+        rank: int = 0,
+        deadline: float = float("inf"),
+        is_retry: bool = False,
+        weight: float = 1.0,
+    ) -> None:
+        self.route = route
+        self.caller = caller
+        self.run = run or caller
+        self.tool = tool
+        self.rank = rank
+        self.arrived_at = arrived_at
+        self.deadline = deadline
+        self.is_retry = is_retry
+        self.weight = weight
+
+    def __repr__(self) -> str:
+        """Printed by failing tests and by nothing else."""
+        tool = f" tool={self.tool}" if self.tool else ""
+        retry = " retry" if self.is_retry else ""
+        return f"<Call {self.route} rank={self.rank} caller={self.caller}{tool}{retry}>"

@@ -1,0 +1,125 @@
+"""What the operator asked for, in the terms of the decision: plain, frozen, in seconds and units.
+
+`settings/policies.py` builds these from the YAML; nothing here knows how they were written.
+`key` is the stable name under which a count is kept, so that a reload finds it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Per(StrEnum):
+    """Whose allowance a bucket or a quota is: one count for each distinct value."""
+
+    CALLER = "caller"
+    RUN = "run"
+    ROUTE = "route"
+    UPSTREAM = "upstream"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPolicy:
+    """An allowance per time: `rate_per_s` requests a second on average, `burst` at once after a pause."""
+
+    key: str
+    per: Per
+    rate_per_s: float
+    burst: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaPolicy:
+    """An allowance per long window: at most `amount` requests in each `window_s`, counted from the first."""
+
+    key: str
+    per: Per
+    amount: int
+    window_s: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapPolicy:
+    """At most `slots` calls in flight at once under `key` (`upstream:openai`, `tool:github/search`)."""
+
+    key: str
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """At most `size` calls of a route wait, none longer than `max_age_s`. A size of 0 means: never wait."""
+
+    size: int
+    max_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When an upstream counts as down, over a rolling window, and how it is tried again.
+
+    Trips when, among at least `minimum_calls` that ended within `window_s`, a share of `failure_ratio`
+    failed or a share of `slow_ratio` took `slow_call_s` or longer. Then `open_for_s` of refusals, then
+    `probes` trial calls at a time.
+    """
+
+    failure_ratio: float
+    slow_call_s: float
+    slow_ratio: float
+    window_s: float
+    minimum_calls: int
+    open_for_s: float
+    probes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudgetPolicy:
+    """Retries may be `ratio` of the first attempts, plus `floor_per_s` a second."""
+
+    ratio: float
+    floor_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolPolicy:
+    """What holds for one tool (or for `*`, each tool without a policy of its own) of a route."""
+
+    slots: int | None = None
+    buckets: tuple[BucketPolicy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamPolicy:
+    """What holds for every call to one upstream, whichever route it came by."""
+
+    name: str
+    cap: CapPolicy
+    breaker: BreakerPolicy | None
+    retry_budget: RetryBudgetPolicy | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePolicy:
+    """What holds for every call of one route. `shed_at[rank]` is the pressure from which that class is shed."""
+
+    name: str
+    queue: QueuePolicy
+    shed_at: tuple[float, ...]
+    buckets: tuple[BucketPolicy, ...] = ()
+    quotas: tuple[QuotaPolicy, ...] = ()
+    cap: CapPolicy | None = None
+    tools: Mapping[str, ToolPolicy] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All of it: what one gate enforces until the next reload. `classes` names the priorities by rank."""
+
+    classes: tuple[str, ...]
+    routes: Mapping[str, RoutePolicy]
+    upstreams: Mapping[str, UpstreamPolicy]
