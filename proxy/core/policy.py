@@ -105,7 +105,10 @@ class UpstreamPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RoutePolicy:
-    """What holds for every call of one route. `shed_at[rank]` is the pressure from which that class is shed."""
+    """What holds for every call of one route.
+
+    `shed_at[rank]` is the pressure (0 to 1) from which calls of that rank are shed; above 1 means never.
+    """
 
     name: str
     queue: QueuePolicy

@@ -92,7 +92,9 @@ class Refusal:
 
     __slots__ = ("limit", "reason", "retry_after_s", "scope")
 
-    def __init__(self, reason: Reason, scope: str, retry_after_s: float | None = None, limit: str = "") -> None:
+    def __init__(
+        self, reason: Reason, scope: str, retry_after_s: float | None = None, limit: str = ""
+    ) -> None:
         self.reason = reason
         self.scope = scope
         self.retry_after_s = retry_after_s

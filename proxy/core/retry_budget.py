@@ -1,0 +1,102 @@
+"""The retry budget: in any minute, retries may be a share of the first attempts, plus a floor.
+
+A budget, not a maximum of attempts: layers of retries multiply, a share of the traffic does not
+(Google SRE ch. 21; finagle's RetryBudget). Counts lie in slices of one second. The window of withdrawals is
+one slice longer than that of deposits, so that every window of 60 s, wherever it begins, keeps the promise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from proxy.core.policy import RetryBudgetPolicy
+
+WINDOW_S: Final = 60
+
+
+class RetryBudget:
+    """One budget: `deposit` for a first attempt, `withdraw` for a retry, `wait_s` to ask before.
+
+    Memory is bounded by one row for each second of the window in which something happened.
+    """
+
+    __slots__ = ("_deposits", "_rows", "_withdrawals", "policy")
+
+    def __init__(self, policy: RetryBudgetPolicy) -> None:
+        self.policy = policy
+        self._rows: deque[list[int]] = deque()  # [second, deposits, withdrawals], oldest first
+        self._deposits = 0
+        self._withdrawals = 0
+
+    def deposit(self, now: float) -> None:
+        """A first attempt was admitted."""
+        self._row(now)[1] += 1
+        self._deposits += 1
+
+    def withdraw(self, now: float) -> None:
+        """A retry was admitted: ask `wait_s` before."""
+        self._row(now)[2] += 1
+        self._withdrawals += 1
+
+    def refund(self, now: float) -> None:
+        """A retry that was withdrawn for did not happen."""
+        self._row(now)[2] -= 1
+        self._withdrawals -= 1
+
+    def balance(self, now: float) -> float:
+        """How many retries would be paid for now; never negative."""
+        self._forget(now)
+        return max(0.0, self._room(self._deposits_at(int(now)), self._withdrawals))
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until one retry would be paid for if nothing else happened; 0.0 when now.
+
+        Infinite when the policy never grants one (no floor, and nothing deposited).
+        """
+        self._forget(now)
+        second = int(now)
+        if self._room(self._deposits_at(second), self._withdrawals) >= 1:
+            return 0.0
+        deposits, withdrawals = self._deposits, self._withdrawals
+        rows = list(self._rows)
+        for row, following in zip(rows, [*rows[1:], None], strict=True):
+            row_second, row_deposits, row_withdrawals = row
+            deposits -= row_deposits
+            withdrawals -= row_withdrawals
+            # When this row has left, the next slice (if it is a row) is the 61st: its deposits count no more.
+            aged = following[1] if following and following[0] == row_second + 1 else 0
+            if self._room(deposits - aged, withdrawals) >= 1:
+                return row_second + WINDOW_S + 1 - now
+        return float("inf")
+
+    def idle(self, now: float) -> bool:
+        """Nothing happened within the window: the budget may be forgotten."""
+        self._forget(now)
+        return not self._rows
+
+    def _room(self, deposits: int, withdrawals: int) -> float:
+        # The rounding: 0.1 * 10 must pay for one retry although floats may say 0.9999999.
+        return self.policy.ratio * deposits + self.policy.floor_per_s * WINDOW_S - withdrawals + 1e-9
+
+    def _deposits_at(self, second: int) -> int:
+        """Deposits of the last 60 slices: the 61st, the oldest, counts for withdrawals alone."""
+        if self._rows and self._rows[0][0] == second - WINDOW_S:
+            return self._deposits - self._rows[0][1]
+        return self._deposits
+
+    def _row(self, now: float) -> list[int]:
+        second = int(now)
+        rows = self._rows
+        if rows and rows[-1][0] >= second:
+            return rows[-1]
+        self._forget(now)
+        rows.append([second, 0, 0])
+        return rows[-1]
+
+    def _forget(self, now: float) -> None:
+        rows, oldest = self._rows, int(now) - WINDOW_S
+        while rows and rows[0][0] < oldest:
+            _, deposits, withdrawals = rows.popleft()
+            self._deposits -= deposits
+            self._withdrawals -= withdrawals

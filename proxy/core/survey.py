@@ -1,0 +1,125 @@
+"""The gate's state at one instant, for those who look on: never used to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from proxy.core.gate import Gate
+from proxy.core.plan import ANY_TOOL
+from proxy.core.policy import BucketPolicy, Per, RoutePolicy
+from proxy.core.pressure import pressure
+from proxy.core.state import (
+    BreakerState,
+    BucketState,
+    CapState,
+    GateState,
+    LaneState,
+    RetryBudgetState,
+    UpstreamState,
+)
+from proxy.core.target import Target
+
+OTHERS = "others"
+
+
+def survey(gate: Gate, now: float, known: Collection[str] = ()) -> GateState:
+    """Everything `gate` counts at `now`. Spends nothing; walks the buckets, so not for a call.
+
+    `known` names the configured callers: they get rows of their own, all others share one.
+    """
+    targets = [gate.targets[name] for name in gate.policy.upstreams]
+    return GateState(
+        draining=gate.draining,
+        lanes=tuple(_lanes(gate, now)),
+        caps=tuple(_caps(gate)),
+        buckets=tuple(_buckets(gate, now, known)),
+        breakers=tuple(state for target in targets if (state := _breaker(target, now)) is not None),
+        retry_budgets=tuple(
+            RetryBudgetState(target.name, target.budget.balance(now))
+            for target in targets
+            if target.budget is not None
+        ),
+        upstreams=tuple(UpstreamState(target.name, _pressure(gate, target, now)) for target in targets),
+    )
+
+
+def _lanes(gate: Gate, now: float) -> Iterator[LaneState]:
+    room = gate.room
+    for route in gate.policy.routes:
+        for rank, name in enumerate(gate.policy.classes):
+            first, last = 2 * rank, 2 * rank + 1  # first attempts and retries of the class
+            oldest = room.oldest(route, last, since=first)
+            depth = room.depth(route, last) - room.depth(route, first - 1)
+            yield LaneState(route, name, depth, 0.0 if oldest is None else now - oldest)
+
+
+def _caps(gate: Gate) -> Iterator[CapState]:
+    for upstream in gate.policy.upstreams.values():
+        yield CapState(upstream.cap.key, gate.store.in_flight(upstream.cap.key), upstream.cap.slots)
+    for route in gate.policy.routes.values():
+        if route.cap is not None:
+            yield CapState(route.cap.key, gate.store.in_flight(route.cap.key), route.cap.slots)
+        yield from _tool_caps(gate, route)
+
+
+def _tool_caps(gate: Gate, route: RoutePolicy) -> Iterator[CapState]:
+    """A row for each named tool; for `*` one row, of the fullest tool without a name of its own."""
+    prefix = f"tool:{route.name}/"
+    for name, tool in route.tools.items():
+        if tool.slots is None:
+            continue
+        if name != ANY_TOOL:
+            yield CapState(prefix + name, gate.store.in_flight(prefix + name), tool.slots)
+            continue
+        named = {prefix + other for other in route.tools}
+        unnamed = [gate.store.in_flight(key) for key in gate.store.cap_keys(prefix) if key not in named]
+        yield CapState(prefix + ANY_TOOL, max(unnamed, default=0), tool.slots)
+
+
+def _buckets(gate: Gate, now: float, known: Collection[str]) -> Iterator[BucketState]:
+    seen: set[str] = set()
+    for route in gate.policy.routes.values():
+        for policy in (*route.buckets, *(bucket for tool in route.tools.values() for bucket in tool.buckets)):
+            if policy.key not in seen:
+                seen.add(policy.key)
+                yield from _rows(gate, policy, now, known)
+
+
+def _rows(gate: Gate, policy: BucketPolicy, now: float, known: Collection[str]) -> Iterator[BucketState]:
+    """A bucket of few scopes has a row for each; of many, one for each known caller and one for the rest."""
+    others = policy.burst
+    for key in gate.store.bucket_keys(f"{policy.key}|"):
+        scope = key.partition("|")[2]
+        level = gate.store.level(key, policy, now)
+        if policy.per in (Per.ROUTE, Per.UPSTREAM) or scope.removeprefix("caller:") in known:
+            yield BucketState(policy.key, scope, level, policy.burst)
+        else:
+            others = min(others, level)
+    if policy.per not in (Per.ROUTE, Per.UPSTREAM):
+        yield BucketState(policy.key, OTHERS, others, policy.burst)
+
+
+def _breaker(target: Target, now: float) -> BreakerState | None:
+    breaker = target.breaker
+    if breaker is None:
+        return None
+    window = breaker.window
+    window.forget(now)
+    calls = window.calls or 1
+    return BreakerState(
+        upstream=target.name,
+        phase=breaker.phase,
+        calls=window.calls,
+        failure_ratio=window.failed / calls,
+        slow_ratio=window.slow / calls,
+        next_probe_s=breaker.wait_s(now) or 0.0,
+    )
+
+
+def _pressure(gate: Gate, target: Target, now: float) -> float:
+    """The pressure of the fullest queue among the routes whose oldest call waits for this upstream."""
+    routes = {waiter.route.name: waiter.route for waiter in gate.room.waiters() if waiter.target is target}
+    return max(
+        (pressure(gate.room, route.name, route.queue, now) for route in routes.values()),
+        default=0.0,
+    )

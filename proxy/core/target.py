@@ -1,0 +1,109 @@
+"""One upstream as the gate knows it: its breaker, its retry budgets, its pace."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.core.breaker import Breaker, Machine
+from proxy.core.call import Call
+from proxy.core.policy import UpstreamPolicy
+from proxy.core.retry_budget import RetryBudget
+from proxy.core.verdict import Outcome
+
+UNKNOWN_SERVICE_S: Final = 1.0
+"""The service time assumed until a first call has succeeded."""
+
+LEARN: Final = 0.1
+"""Weight of the newest service time in the running mean."""
+
+SWEEP_FROM: Final = 1024
+
+
+class Target:
+    """What is known of one upstream, over reloads too."""
+
+    __slots__ = ("_budgets", "_machine", "_sweep_at", "breaker", "budget", "policy", "service_s")
+
+    def __init__(self, policy: UpstreamPolicy, machine: Machine) -> None:
+        self._machine = machine
+        self._budgets: dict[str, RetryBudget] = {}  # by caller
+        self._sweep_at = SWEEP_FROM
+        self.service_s = (
+            UNKNOWN_SERVICE_S  # running mean of how long a permit is held by a call that succeeds
+        )
+        self.breaker: Breaker | None = None
+        self.budget: RetryBudget | None = None
+        self.adopt(policy)
+
+    @property
+    def name(self) -> str:
+        """The upstream's configured name."""
+        return self.policy.name
+
+    @property
+    def step_s(self) -> float:
+        """The mean time between two permits that come free when all are taken."""
+        return self.service_s / self.policy.cap.slots
+
+    def adopt(self, policy: UpstreamPolicy) -> None:
+        """Follow a new policy; what was counted stays."""
+        self.policy = policy
+        if policy.breaker is None:
+            self.breaker = None
+        elif self.breaker is None:
+            self.breaker = Breaker(policy.breaker, self._machine)
+        else:
+            self.breaker.adopt(policy.breaker)
+        if policy.retry_budget is None:
+            self.budget = None
+            self._budgets.clear()
+        elif self.budget is None:
+            self.budget = RetryBudget(policy.retry_budget)
+        else:
+            for budget in (self.budget, *self._budgets.values()):
+                budget.policy = policy.retry_budget
+
+    def retry_wait_s(self, caller: str, now: float) -> tuple[str, float]:
+        """Whose budget would make a retry wait, and how long in seconds; ("", 0.0) when it is paid for.
+
+        A retry is paid by the upstream's budget and by its caller's own: one loud caller cannot spend
+        the retries of all.
+        """
+        if self.budget is None:
+            return "", 0.0
+        wait = self.budget.wait_s(now)
+        if wait:
+            return f"upstream:{self.name}", wait
+        own = self._budgets.get(caller)
+        wait = self._budget_of(caller, now).wait_s(now) if own is None else own.wait_s(now)
+        return (f"caller:{caller}", wait) if wait else ("", 0.0)
+
+    def enter(self, call: Call, now: float) -> int:
+        """A call was granted: pay for it, take its probe slot. Returns the breaker's turn."""
+        if self.budget is not None:
+            own = self._budget_of(call.caller, now)
+            for budget in (self.budget, own):
+                if call.is_retry:
+                    budget.withdraw(now)
+                else:
+                    budget.deposit(now)
+        return self.breaker.enter(now) if self.breaker is not None else 0
+
+    def settle(self, call: Call, turn: int, outcome: Outcome, took_s: float, now: float) -> str | None:
+        """A call ended: learn from it. Returns why the breaker moved, or None."""
+        if outcome is Outcome.SUCCEEDED:
+            self.service_s += LEARN * (took_s - self.service_s)
+        elif outcome is Outcome.UNUSED and call.is_retry and self.budget is not None:
+            self.budget.refund(now)
+            self._budget_of(call.caller, now).refund(now)
+        return self.breaker.settle(turn, outcome, took_s, now) if self.breaker is not None else None
+
+    def _budget_of(self, caller: str, now: float) -> RetryBudget:
+        budget = self._budgets.get(caller)
+        if budget is None:
+            assert self.policy.retry_budget is not None, "asked only where the upstream has a budget"  # noqa: S101
+            if len(self._budgets) >= self._sweep_at:
+                self._budgets = {c: b for c, b in self._budgets.items() if not b.idle(now)}
+                self._sweep_at = max(SWEEP_FROM, 2 * len(self._budgets))
+            budget = self._budgets[caller] = RetryBudget(self.policy.retry_budget)
+        return budget
