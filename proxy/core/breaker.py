@@ -12,6 +12,7 @@ from collections import deque
 from typing import Final, Protocol
 
 from proxy.core.policy import BreakerPolicy
+from proxy.core.rounding import ROUNDING_S, wait_until
 from proxy.core.verdict import Outcome
 
 CLOSED: Final = "closed"
@@ -19,7 +20,7 @@ OPEN: Final = "open"
 HALF_OPEN: Final = "half-open"
 
 SLICES: Final = 10
-"""The rolling window moves in tenths: old results leave it at most a tenth of the window late."""
+"""The rolling window moves in tenths: old results leave it at most a tenth of the window early."""
 
 
 class Machine(Protocol):
@@ -109,12 +110,17 @@ class Breaker:
         if phase == CLOSED:
             return 0.0
         if phase == OPEN:
-            return max(0.0, self._reopen_at - now)
-        return 0.0 if self._probes + self._probed < self._policy.probes else None
+            return wait_until(self._reopen_at, now)
+        # With none out one may go in any case: a reload may have lowered `probes` below those that succeeded.
+        return 0.0 if not self._probes or self._probes + self._probed < self._policy.probes else None
+
+    def reset(self) -> None:
+        """Close it and forget what it counted. What is in flight will not count."""
+        self._move(CLOSED)
 
     def enter(self, now: float) -> int:
         """A call goes; returns the turn to settle it with. Only after `wait_s` said 0.0."""
-        if self._machine.phase == OPEN and now >= self._reopen_at:
+        if self._machine.phase == OPEN and now >= self._reopen_at - ROUNDING_S:
             self._move(HALF_OPEN)
         if self._machine.phase == HALF_OPEN:
             self._probes += 1
@@ -126,7 +132,8 @@ class Breaker:
             return None
         failed = outcome is Outcome.FAILED
         counts = failed or outcome in (Outcome.SUCCEEDED, Outcome.OVERLOADED)
-        slow = counts and took_s >= self._policy.slow_call_s
+        # A slow 429 is a sign of load, not of illness: it must not open the breaker either.
+        slow = counts and outcome is not Outcome.OVERLOADED and took_s >= self._policy.slow_call_s
         if self._machine.phase == HALF_OPEN:
             return self._settle_probe(counts=counts, bad=failed or slow, now=now)
         if counts:
@@ -151,9 +158,9 @@ class Breaker:
         window, policy = self._window, self._policy
         if window.calls < policy.minimum_calls:
             return None
-        if window.failed >= policy.failure_ratio * window.calls:
+        if window.failed / window.calls >= policy.failure_ratio:
             why = f"{window.failed} of {window.calls} calls failed"
-        elif window.slow >= policy.slow_ratio * window.calls:
+        elif window.slow / window.calls >= policy.slow_ratio:
             why = f"{window.slow} of {window.calls} calls took {policy.slow_call_s:g}s or longer"
         else:
             return None
@@ -168,6 +175,8 @@ class Breaker:
         self._turn += 1
         self._probes = self._probed = 0
         self._window = Window(self._policy.window_s)
+        if phase == self._machine.phase:
+            return
         match phase:
             case "open":
                 self._machine.open()

@@ -9,13 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.policy import BucketPolicy
+from proxy.core.rounding import wait_until
 
 FULL: Final = float("-inf")
-
-ROUNDING_S: Final = 1e-6
-"""A wait shorter than this counts as none. Monotonic seconds after a year of uptime have a grain of 4 ns;
-whoever comes back exactly when told must not be refused for a rounding of a sum of such numbers. It lets
-a call go a microsecond early and charges it in full, so no rate is exceeded beyond `rate * 1e-6`."""
 
 
 def wait_s(tat: float, cost: float, policy: BucketPolicy, now: float) -> float:
@@ -25,18 +21,22 @@ def wait_s(tat: float, cost: float, policy: BucketPolicy, now: float) -> float:
     """
     if cost > policy.burst:
         return float("inf")
-    wait = (max(now, tat)) + (cost - policy.burst) / policy.rate_per_s - now
-    return wait if wait > ROUNDING_S else 0.0
+    return wait_until(max(now, tat) + (cost - policy.burst) / policy.rate_per_s, now)
 
 
 def spend(tat: float, cost: float, policy: BucketPolicy, now: float) -> float:
     """The new `tat` after `cost` was spent at `now`."""
-    return (max(now, tat)) + cost / policy.rate_per_s
+    return max(now, tat) + cost / policy.rate_per_s
 
 
-def refund(tat: float, cost: float, policy: BucketPolicy) -> float:
-    """The new `tat` after `cost`, spent before, was given back whole."""
-    return tat - cost / policy.rate_per_s
+def refundable_s(spent_to: float, cost: float, policy: BucketPolicy, now: float) -> float:
+    """By how much `tat` may be set back at `now` for a `cost` that was spent and not used.
+
+    `spent_to` is the `tat` that its `spend` returned, less what was set back since. Spends refill in turn:
+    this one from `spent_to - cost / rate` to `spent_to`. What has refilled by itself is not given back a
+    second time, or the bucket would let `burst` go twice in one moment.
+    """
+    return min(max(0.0, spent_to - now), cost / policy.rate_per_s)
 
 
 def level(tat: float, policy: BucketPolicy, now: float) -> float:

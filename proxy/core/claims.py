@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from proxy.core.policy import BucketPolicy, CapPolicy, QuotaPolicy
+from proxy.core.policy import BucketPolicy, CapPolicy, Per, QuotaPolicy
 from proxy.core.verdict import Reason
 
 
@@ -12,10 +12,11 @@ class Claims:
     """All that one call needs at once: granted together or not at all.
 
     Each claim pairs the key of the count (`chat/caller/requests|3fa9c1`) with the policy it must satisfy.
-    Every claim costs one request; a cap's permit is held until the lease is settled.
+    Every claim costs one request; a cap's permit is held until the lease is settled. `receipt` belongs to
+    the store: what it notes at `reserve` to be able to undo it at `settle`.
     """
 
-    __slots__ = ("buckets", "caps", "quotas")
+    __slots__ = ("buckets", "caps", "quotas", "receipt")
 
     def __init__(
         self,
@@ -26,10 +27,25 @@ class Claims:
         self.caps = caps
         self.buckets = buckets
         self.quotas = quotas
+        self.receipt: Any = None
 
     def keys(self) -> list[str]:
         """Every key asked for."""
         return [key for key, _ in (*self.caps, *self.buckets, *self.quotas)]
+
+    def keys_by_sharing(self) -> list[tuple[str, ...]]:
+        """The same keys in groups: those that many share, then those of one caller, then those of one run.
+
+        A group that nothing was asked of is left out; there is a first one in any case.
+        """
+        shared = [key for key, _ in self.caps]
+        callers: list[str] = []
+        runs: list[str] = []
+        rows: list[tuple[str, Per]] = [(key, policy.per) for key, policy in self.buckets]
+        rows += [(key, policy.per) for key, policy in self.quotas]
+        for key, per in rows:
+            (callers if per is Per.CALLER else runs if per is Per.RUN else shared).append(key)
+        return [tuple(shared), *[tuple(keys) for keys in (callers, runs) if keys]]
 
 
 class Shortfall:
@@ -57,10 +73,14 @@ class Store(Protocol):
         """Grant every claim (None) or none of them (what was lacking)."""
         ...
 
-    def settle(self, claims: Claims, now: float, *, unused: bool) -> None:
-        """Return the permits; if the grant was not used, also what was spent from buckets and quotas.
+    def peek(self, claims: Claims, now: float) -> Shortfall | None:
+        """What `reserve` would answer. Spends nothing."""
+        ...
 
-        Call exactly once for each grant.
+    def settle(self, claims: Claims, now: float, *, unused: bool) -> None:
+        """Return the permits; if the grant was not used, also what was spent and has not refilled since.
+
+        Call exactly once for each grant, with the very claims that were reserved.
         """
         ...
 

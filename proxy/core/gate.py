@@ -7,20 +7,21 @@ method may decide waiters besides its own answer; they lie in `decided` until so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from proxy.core.breaker import OPEN, Machine
 from proxy.core.call import Call
 from proxy.core.claims import Claims, Shortfall, Store
 from proxy.core.events import Admitted, BreakerMoved, Emit, Left, Queued, Settled
+from proxy.core.lines import NEVER, Group, first_of
 from proxy.core.plan import claims_of, scope_of
 from proxy.core.policy import Policy, RoutePolicy
 from proxy.core.pressure import pressure
 from proxy.core.target import Target
 from proxy.core.tickets import Line
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason, Refusal
-from proxy.core.waiting import Waiter, WaitingRoom
+from proxy.core.waiting import Waiter, WaitingRoom, order_of
 
 SHED_FOR_S: Final = 20.0
 """Who is shed comes back late: the others need the room first (reference/clients.md, statuses table)."""
@@ -28,7 +29,8 @@ SHED_FOR_S: Final = 20.0
 DRAIN_S: Final = (2.0, 5.0)
 """A draining proxy is replaced within seconds (reference/clients.md, statuses table)."""
 
-NEVER: Final = float("inf")
+AFTER_FAILURE_S: Final = 1.0
+"""A failure may be over in a second; a breaker that opens meanwhile says the rest."""
 
 
 class Grant:
@@ -112,18 +114,20 @@ class Gate:
 
     def _recheck(self, call: Call, target: Target, now: float) -> Refusal | None:
         """The free checks that hold at the door and again at dispatch."""
-        if target.breaker is not None:
-            wait = target.breaker.wait_s(now)
-            if wait is None:  # all probes are out: a probe takes about as long as a call
-                wait = max(1.0, target.service_s)
-            if wait:
-                return self._refuse(Reason.BREAKER_OPEN, f"upstream:{target.name}", wait, target.step_s, now)
-        if call.is_retry:
-            scope, wait = target.retry_wait_s(call.caller, now)
-            if wait:
-                label = "retries are a share of calls"
-                return self._refuse(Reason.RETRY_BUDGET_SPENT, scope, wait, 0.0, now, label)
-        return None
+        scope, retry_wait_s = target.retry_wait_s(call.caller, now) if call.is_retry else ("", 0.0)
+        wait_s = target.breaker.wait_s(now) if target.breaker is not None else 0.0
+        if wait_s is None:  # all probes are out: a probe takes about as long as a call
+            wait_s = max(1.0, target.service_s)
+        if not wait_s and not retry_wait_s:
+            return None
+        # Who comes back when this is over must not be refused for a bucket that was empty all along.
+        shortfall = self.store.peek(claims_of(call, target, self._routes[call.route]), now)
+        longest_s = max(wait_s, retry_wait_s, shortfall.wait_s if shortfall is not None else 0.0)
+        if wait_s:
+            return self._refuse(Reason.BREAKER_OPEN, f"upstream:{target.name}", longest_s, target.step_s, now)
+        return self._refuse(
+            Reason.RETRY_BUDGET_SPENT, scope, longest_s, 0.0, now, "retries are a share of calls"
+        )
 
     def _wait_or_refuse(
         self,
@@ -137,9 +141,10 @@ class Gate:
         may_wait: bool,
     ) -> Refusal | Waiter:
         expires_at = min(now + route.queue.max_age_s, call.deadline)
-        ready_s = shortfall.wait_s + shortfall.step_s * self.room.ahead(shortfall.key)
-        if not may_wait or not route.queue.size or now + ready_s > expires_at:
-            return self._refuse_short(shortfall, target, ready_s, now)
+        ahead = self.room.lines.ahead(shortfall.key, order_of(call))
+        ready_s = shortfall.wait_s + shortfall.step_s * ahead
+        if not may_wait or not route.queue.size or _in_vain(ready_s, expires_at, call, now):
+            return self._refuse_short(shortfall, call, target, ready_s, now)
         waiter = Waiter(call, target, route, claims, since=now, expires_at=expires_at)
         if self.room.depth(route.name) >= route.queue.size:
             last = self.room.displaceable(route.name, waiter.order)
@@ -159,31 +164,30 @@ class Gate:
         grant.settled = True
         target, claims = grant.target, grant.claims
         unused = outcome is Outcome.UNUSED
-        took_s = now - grant.at
         self.store.settle(claims, now, unused=unused)
         old = target.breaker.phase if target.breaker is not None else ""
-        why = target.settle(grant.call, grant.turn, outcome, took_s, now)
-        self._emit(Settled(grant.call, target.name, outcome, took_s))
+        why = target.settle(grant.call, grant.turn, outcome, grant.at, now)
+        self._emit(Settled(grant.call, target.name, outcome, now - grant.at))
         if why is not None:
             self._breaker_moved(target, old, why)
             self._refuse_all(lambda waiter: waiter.target is target, now)
         if self.room.size:
-            self._serve(claims.keys() if unused else [key for key, _ in claims.caps], now)
+            came_back = claims.keys() if unused else [key for key, _ in claims.caps]
+            self._serve(self.room.lines.opened(came_back, now), now)
 
     def leave(self, waiter: Waiter, now: float) -> None:
         """A waiter's caller has gone. Does nothing if it is decided already: then settle its grant."""
-        if waiter.verdict is None and waiter.key:
+        if waiter.waiting:
             self.room.leave(waiter)
             self._emit(Left(waiter.call, waiter.target.name, now - waiter.since))
 
     def advance(self, now: float) -> None:
         """Serve whose time has come, and refuse who has waited too long. Call at `next_at`, or any time."""
-        due = self.room.due(now)
-        if due:
-            self._serve(due, now)
+        opened = self.room.lines.opened((), now)
+        if opened:
+            self._serve(opened, now)
         while (waiter := self.room.expired(now)) is not None:
-            refusal = self._refuse_waiting(Reason.WAITED_TOO_LONG, waiter.route, waiter.target, now)
-            self._decide(waiter, refusal)
+            self._expire(waiter, now)
 
     def next_at(self) -> float:
         """When `advance` will next have something to do; inf when never."""
@@ -213,69 +217,46 @@ class Gate:
                 self.targets[name].adopt(upstream)
             else:
                 self.targets[name] = Target(upstream, self._machine(name))
-        for waiter in self.room.waiters():
-            route = policy.routes.get(waiter.route.name)
-            if route is not None and waiter.target.name in policy.upstreams:
-                waiter.claims = claims_of(waiter.call, waiter.target, route)
         if self.room.size:
-            self._serve(self.room.keys(), now)
+            for waiter in self.room.waiters():  # those of a removed route too: its upstream's cap may be new
+                waiter.claims = claims_of(waiter.call, waiter.target, self._routes[waiter.call.route])
+            self.room.regroup()
+            self._serve(self.room.lines.everyone(), now)
 
-    def may_retry(self, call: Call, upstream: str, now: float) -> bool:
-        """Would the retry budgets pay for a repeat of this call? Free."""
-        return not self.targets[upstream].retry_wait_s(call.caller, now)[1]
+    def refuse_failed(self, call: Call, upstream: str, reason: Reason, now: float) -> Refusal:
+        """The answer to a call whose upstream failed: come back soon, if the retry budgets will pay."""
+        target = self.targets[upstream]
+        scope = f"upstream:{upstream}"
+        if target.retry_wait_s(call.caller, now)[1]:
+            return Refusal(reason, scope)
+        return self._refuse(reason, scope, AFTER_FAILURE_S, target.step_s, now)
 
     # ── serving the waiters ─────────────────────────────────────────────────────────────────────────
 
-    def _serve(self, keys: Iterable[str], now: float) -> None:
-        """Room may have come under `keys`: dispatch from the heads of their lines, most important first."""
-        room = self.room
-        open_keys = {key: self._tries(key, now) for key in keys if room.ahead(key)}
-        while open_keys:
-            heads = [waiter for key in open_keys if (waiter := room.head(key)) is not None]
-            if not heads:
-                return
-            waiter = min(heads)
-            key = waiter.key
-            refusal = self._recheck(waiter.call, waiter.target, now)
+    def _serve(self, opened: list[Group], now: float) -> None:
+        """Room may have come for the `opened`: dispatch from their heads, the most important first."""
+        while (waiter := first_of(opened)) is not None:
+            call, target = waiter.call, waiter.target
+            if waiter.expires_at < now:
+                self._expire(waiter, now)
+                continue
+            # No second look at the pressure: its turn has come, and to shed it now would waste the room.
+            refusal = self._in_time(call, target, now) or self._recheck(call, target, now)
             if refusal is not None:
                 self._decide(waiter, refusal)
                 continue
-            # No second look at the pressure: its turn has come, and to shed it now would waste the room.
             shortfall = self.store.reserve(waiter.claims, now)
             if shortfall is None:
-                grant = self._grant(
-                    waiter.call, waiter.target, waiter.claims, now, waited_s=now - waiter.since
-                )
-                self._decide(waiter, grant)
-            elif now + shortfall.wait_s > waiter.expires_at:
-                self._decide(waiter, self._refuse_short(shortfall, waiter.target, shortfall.wait_s, now))
-            elif shortfall.key == key:
-                room.ready(key, _ready_at(shortfall, now))
-                del open_keys[key]
+                waited_s = now - waiter.since
+                self._decide(waiter, self._grant(call, target, waiter.claims, now, waited_s=waited_s))
+            elif _in_vain(shortfall.wait_s, waiter.expires_at, call, now):
+                self._decide(waiter, self._refuse_short(shortfall, call, target, shortfall.wait_s, now))
             else:
-                room.move(waiter, shortfall.key, _ready_at(shortfall, now))
-                open_keys[key] -= 1
-                if open_keys[key] <= 0:
-                    # A bucket sends to another line no more than it could pay for; else a full cap would
-                    # draw the whole line over and back again.
-                    room.ready(key, now + self._step_s(key))
-                    del open_keys[key]
+                self.room.lines.lacks(waiter, shortfall.key, _ready_at(shortfall, now), opened)
 
-    def _tries(self, key: str, now: float) -> float:
-        """How many waiters for `key` may be moved on to another line at one time."""
-        head = self.room.head(key)
-        if head is not None:
-            for bucket_key, policy in head.claims.buckets:
-                if bucket_key == key:
-                    return max(1.0, self.store.level(key, policy, now) // 1)
-        return NEVER
-
-    def _step_s(self, key: str) -> float:
-        head = self.room.head(key)
-        steps = (
-            [1 / policy.rate_per_s for bucket, policy in head.claims.buckets if bucket == key] if head else []
-        )
-        return steps[0] if steps else NEVER
+    def _expire(self, waiter: Waiter, now: float) -> None:
+        refusal = self._refuse_waiting(Reason.WAITED_TOO_LONG, waiter.route, waiter.target, now)
+        self._decide(waiter, refusal)
 
     def _grant(self, call: Call, target: Target, claims: Claims, now: float, *, waited_s: float) -> Grant:
         old = target.breaker.phase if target.breaker is not None else ""
@@ -312,11 +293,14 @@ class Gate:
         earliest_s = min(earliest_s, LONGEST_RETRY_AFTER_S + 1.0)
         return Refusal(reason, scope, self._line.book(scope, earliest_s, step_s, now), limit)
 
-    def _refuse_short(self, shortfall: Shortfall, target: Target, ready_s: float, now: float) -> Refusal:
+    def _refuse_short(
+        self, shortfall: Shortfall, call: Call, target: Target, ready_s: float, now: float
+    ) -> Refusal:
         step_s = shortfall.step_s
         if shortfall.reason is Reason.CAP_REACHED:
             step_s = target.step_s
-            ready_s = max(ready_s, step_s * (1 + self.room.ahead(shortfall.key)))
+            ahead = self.room.lines.ahead(shortfall.key, order_of(call))
+            ready_s = max(ready_s, step_s * (1 + ahead))
         return self._refuse(shortfall.reason, scope_of(shortfall), ready_s, step_s, now, shortfall.label)
 
     def _refuse_waiting(self, reason: Reason, route: RoutePolicy, target: Target, now: float) -> Refusal:
@@ -331,6 +315,11 @@ class Gate:
     def _drain_s(self, route: RoutePolicy, target: Target) -> float:
         """How long the route's queue takes to empty at the pace of its upstream."""
         return self.room.depth(route.name) * target.step_s
+
+
+def _in_vain(ready_s: float, expires_at: float, call: Call, now: float) -> bool:
+    """Would room that comes after `ready_s` come too late? At the deadline itself it does."""
+    return now + ready_s > expires_at or now + ready_s >= call.deadline
 
 
 def _ready_at(shortfall: Shortfall, now: float) -> float:

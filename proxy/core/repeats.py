@@ -5,7 +5,8 @@ failure, repeats that call (reference/clients.md, "Recognising retries and runs"
 most agents send no retry count.
 
 A call refused at the door was refused before its body was read, so its trace has no digest and is matched
-by the length of its body; a call that reached an upstream and failed is matched by the digest.
+by the length of its body; a call that reached an upstream and failed is matched by the digest, where its
+body was kept.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Key(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """One call that was refused (`digest` None) or failed. `due_at` is when it was told to come back."""
+    """One call that was refused or failed. `due_at` is when it was told to come back; inf: it was not."""
 
     digest: bytes | None
     due_at: float
@@ -53,8 +54,11 @@ class Repeats:
         """A call was refused at the door and told to come back after `retry_after_s`."""
         self._add(key, Trace(None, now + retry_after_s, now + retry_after_s + HORIZON_S))
 
-    def failed(self, key: Key, digest: bytes, now: float) -> None:
-        """A call reached its upstream and failed: whoever repeats it was not asked to."""
+    def failed(self, key: Key, digest: bytes | None, now: float) -> None:
+        """A call reached its upstream and failed: whoever repeats it was not asked to.
+
+        `digest` is None when the body was too large to be kept.
+        """
         self._add(key, Trace(digest, float("inf"), now + HORIZON_S))
 
     def wants_digest(self, key: Key, now: float) -> bool:
@@ -85,9 +89,11 @@ class Repeats:
         traces = self._traces.get(key)
         if traces is None:
             return deque()
-        while traces and traces[0].until < now:
-            traces.popleft()
-            self._count -= 1
+        # Not in the order of their ends: a refusal lives on from the instant told, a failure from now.
+        expired = [trace for trace in traces if trace.until < now]
+        for trace in expired:
+            traces.remove(trace)
+        self._count -= len(expired)
         if not traces:
             del self._traces[key]
         return traces

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Final
 
 from proxy.core.policy import RetryBudgetPolicy
+from proxy.core.rounding import wait_until
 
 WINDOW_S: Final = 60
 
@@ -39,10 +40,13 @@ class RetryBudget:
         self._row(now)[2] += 1
         self._withdrawals += 1
 
-    def refund(self, now: float) -> None:
-        """A retry that was withdrawn for did not happen."""
-        self._row(now)[2] -= 1
-        self._withdrawals -= 1
+    def refund(self, withdrawn_at: float) -> None:
+        """A retry that was withdrawn for did not happen. What has left the window is not given back."""
+        for row in reversed(self._rows):
+            if row[0] == int(withdrawn_at) and row[2]:
+                row[2] -= 1
+                self._withdrawals -= 1
+                return
 
     def balance(self, now: float) -> float:
         """How many retries would be paid for now; never negative."""
@@ -67,7 +71,7 @@ class RetryBudget:
             # When this row has left, the next slice (if it is a row) is the 61st: its deposits count no more.
             aged = following[1] if following and following[0] == row_second + 1 else 0
             if self._room(deposits - aged, withdrawals) >= 1:
-                return row_second + WINDOW_S + 1 - now
+                return wait_until(row_second + WINDOW_S + 1, now)
         return float("inf")
 
     def idle(self, now: float) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.core.breaker import Breaker, Machine
 from proxy.core.call import Call
-from proxy.core.policy import UpstreamPolicy
+from proxy.core.policy import BreakerPolicy, UpstreamPolicy
 from proxy.core.retry_budget import RetryBudget
 from proxy.core.verdict import Outcome
 
@@ -22,7 +22,7 @@ SWEEP_FROM: Final = 1024
 class Target:
     """What is known of one upstream, over reloads too."""
 
-    __slots__ = ("_budgets", "_machine", "_sweep_at", "breaker", "budget", "policy", "service_s")
+    __slots__ = ("_budgets", "_machine", "_removed", "_sweep_at", "breaker", "budget", "policy", "service_s")
 
     def __init__(self, policy: UpstreamPolicy, machine: Machine) -> None:
         self._machine = machine
@@ -32,6 +32,7 @@ class Target:
             UNKNOWN_SERVICE_S  # running mean of how long a permit is held by a call that succeeds
         )
         self.breaker: Breaker | None = None
+        self._removed: Breaker | None = None  # by a reload; calls that began under it are still on their way
         self.budget: RetryBudget | None = None
         self.adopt(policy)
 
@@ -48,12 +49,7 @@ class Target:
     def adopt(self, policy: UpstreamPolicy) -> None:
         """Follow a new policy; what was counted stays."""
         self.policy = policy
-        if policy.breaker is None:
-            self.breaker = None
-        elif self.breaker is None:
-            self.breaker = Breaker(policy.breaker, self._machine)
-        else:
-            self.breaker.adopt(policy.breaker)
+        self._adopt_breaker(policy.breaker)
         if policy.retry_budget is None:
             self.budget = None
             self._budgets.clear()
@@ -64,19 +60,17 @@ class Target:
                 budget.policy = policy.retry_budget
 
     def retry_wait_s(self, caller: str, now: float) -> tuple[str, float]:
-        """Whose budget would make a retry wait, and how long in seconds; ("", 0.0) when it is paid for.
+        """Whose budget makes a retry wait longest, and how many seconds; ("", 0.0) when it is paid for.
 
         A retry is paid by the upstream's budget and by its caller's own: one loud caller cannot spend
         the retries of all.
         """
         if self.budget is None:
             return "", 0.0
-        wait = self.budget.wait_s(now)
-        if wait:
-            return f"upstream:{self.name}", wait
-        own = self._budgets.get(caller)
-        wait = self._budget_of(caller, now).wait_s(now) if own is None else own.wait_s(now)
-        return (f"caller:{caller}", wait) if wait else ("", 0.0)
+        wait, own_wait = self.budget.wait_s(now), self._budget_of(caller, now).wait_s(now)
+        if wait >= own_wait:
+            return (f"upstream:{self.name}", wait) if wait else ("", 0.0)
+        return f"caller:{caller}", own_wait
 
     def enter(self, call: Call, now: float) -> int:
         """A call was granted: pay for it, take its probe slot. Returns the breaker's turn."""
@@ -89,14 +83,28 @@ class Target:
                     budget.deposit(now)
         return self.breaker.enter(now) if self.breaker is not None else 0
 
-    def settle(self, call: Call, turn: int, outcome: Outcome, took_s: float, now: float) -> str | None:
+    def settle(self, call: Call, turn: int, outcome: Outcome, granted_at: float, now: float) -> str | None:
         """A call ended: learn from it. Returns why the breaker moved, or None."""
+        took_s = now - granted_at
         if outcome is Outcome.SUCCEEDED:
             self.service_s += LEARN * (took_s - self.service_s)
         elif outcome is Outcome.UNUSED and call.is_retry and self.budget is not None:
-            self.budget.refund(now)
-            self._budget_of(call.caller, now).refund(now)
+            self.budget.refund(granted_at)
+            self._budget_of(call.caller, now).refund(granted_at)
         return self.breaker.settle(turn, outcome, took_s, now) if self.breaker is not None else None
+
+    def _adopt_breaker(self, policy: BreakerPolicy | None) -> None:
+        if policy is None:
+            if self.breaker is not None:
+                self.breaker.reset()
+                self._removed, self.breaker = self.breaker, None
+        elif self.breaker is not None:
+            self.breaker.adopt(policy)
+        elif self._removed is not None:
+            self.breaker, self._removed = self._removed, None
+            self.breaker.adopt(policy)
+        else:
+            self.breaker = Breaker(policy, self._machine)
 
     def _budget_of(self, caller: str, now: float) -> RetryBudget:
         budget = self._budgets.get(caller)

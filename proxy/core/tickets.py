@@ -47,8 +47,11 @@ class Line:
         if last is not None and last > now:
             at = max(at, last + max(step_s, LEAST_STEP_S))
         if at - now > LONGEST_RETRY_AFTER_S:
-            told = self.spread(LONGEST_RETRY_AFTER_S - SPREAD_S, LONGEST_RETRY_AFTER_S)
-            return max(told, min(earliest_s, LONGEST_RETRY_AFTER_S))
+            # Whose time cannot be told is told again; whose own time still can is not told less.
+            least_s = LONGEST_RETRY_AFTER_S - SPREAD_S
+            if least_s < earliest_s < LONGEST_RETRY_AFTER_S:
+                least_s = earliest_s
+            return self.spread(least_s, LONGEST_RETRY_AFTER_S)
         self._last[scope] = at
         if len(self._last) > self._sweep_at:
             self._last = {key: told_at for key, told_at in self._last.items() if told_at > now}

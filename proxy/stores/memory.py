@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.core import bucket
 from proxy.core.claims import Claims, Shortfall
 from proxy.core.policy import BucketPolicy
 from proxy.core.verdict import Reason
 from proxy.stores.quotas import Quotas
 
-SWEEP_FROM = 1024
+SWEEP_FROM: Final = 1024
 """Below this many buckets nothing is swept; above, a sweep runs each time their number has doubled."""
+
+
+class _Bucket:
+    """One bucket: its `tat` (`core/bucket.py`), and by how many seconds it was ever set back."""
+
+    __slots__ = ("refunded_s", "tat")
+
+    def __init__(self) -> None:
+        self.tat = bucket.FULL
+        self.refunded_s = 0.0
+
+
+class _Receipt:
+    """What one reserve did: each bucket with its `tat` and `refunded_s` after it, the window of each quota.
+
+    It holds the states themselves, not their keys: once a bucket was full and forgotten there is nothing
+    left to give back, whatever was spent under the same key since.
+    """
+
+    __slots__ = ("buckets", "windows")
+
+    def __init__(self, buckets: list[tuple[_Bucket, float, float]], windows: list[float]) -> None:
+        self.buckets = buckets
+        self.windows = windows
 
 
 class MemoryStore:
@@ -20,7 +46,7 @@ class MemoryStore:
     """
 
     def __init__(self) -> None:
-        self._full_at: dict[str, float] = {}  # bucket key → theoretical arrival time
+        self._buckets: dict[str, _Bucket] = {}
         self._held: dict[str, int] = {}
         self._quotas = Quotas()
         self._sweep_at = SWEEP_FROM
@@ -29,19 +55,19 @@ class MemoryStore:
         """Grant every claim, or spend nothing and say what was lacking."""
         if self._lacks(claims, now):
             return self._shortfall(claims, now)
-        held, full_at = self._held, self._full_at
+        held = self._held
         for key, _ in claims.caps:
             held[key] = held.get(key, 0) + 1
-        for key, policy in claims.buckets:
-            full_at[key] = bucket.spend(full_at.get(key, bucket.FULL), 1.0, policy, now)
-        for key, quota in claims.quotas:
-            self._quotas.spend(key, quota, now)
-        if len(full_at) > self._sweep_at:
-            self._sweep(now)
+        if claims.buckets or claims.quotas:
+            self._spend(claims, now)
         return None
 
+    def peek(self, claims: Claims, now: float) -> Shortfall | None:
+        """What `reserve` would answer; spends nothing."""
+        return self._shortfall(claims, now) if self._lacks(claims, now) else None
+
     def settle(self, claims: Claims, now: float, *, unused: bool) -> None:
-        """Return the permits, and with `unused` everything else too."""
+        """Return the permits, and with `unused` whatever else has not come back by itself."""
         held = self._held
         for key, _ in claims.caps:
             left = held[key] - 1
@@ -49,13 +75,8 @@ class MemoryStore:
                 held[key] = left
             else:
                 del held[key]
-        if not unused:
-            return
-        for key, policy in claims.buckets:
-            if key in self._full_at:
-                self._full_at[key] = bucket.refund(self._full_at[key], 1.0, policy)
-        for key, quota in claims.quotas:
-            self._quotas.refund(key, quota, now)
+        if unused and claims.receipt is not None:
+            self._refund(claims, claims.receipt, now)
 
     def in_flight(self, key: str) -> int:
         """Permits held under one cap."""
@@ -63,23 +84,27 @@ class MemoryStore:
 
     def level(self, key: str, policy: BucketPolicy, now: float) -> float:
         """What is left in one bucket."""
-        return bucket.level(self._full_at.get(key, bucket.FULL), policy, now)
+        return bucket.level(self._tat(key), policy, now)
 
     def bucket_keys(self, prefix: str) -> list[str]:
         """The buckets with something spent whose key begins with `prefix`. Walks them all: not for a call."""
-        return [key for key in self._full_at if key.startswith(prefix)]
+        return [key for key in self._buckets if key.startswith(prefix)]
 
     def cap_keys(self, prefix: str) -> list[str]:
         """The caps in use whose key begins with `prefix`. Walks them all: not for a call."""
         return [key for key in self._held if key.startswith(prefix)]
 
+    def _tat(self, key: str) -> float:
+        state = self._buckets.get(key)
+        return bucket.FULL if state is None else state.tat
+
     def _lacks(self, claims: Claims, now: float) -> bool:
-        held, full_at = self._held, self._full_at
+        held = self._held
         for key, cap in claims.caps:
             if held.get(key, 0) >= cap.slots:
                 return True
         for key, policy in claims.buckets:
-            if bucket.wait_s(full_at.get(key, bucket.FULL), 1.0, policy, now):
+            if bucket.wait_s(self._tat(key), 1.0, policy, now):
                 return True
         return any(self._quotas.wait_s(key, quota, now) for key, quota in claims.quotas)
 
@@ -88,7 +113,7 @@ class MemoryStore:
         worst: Shortfall | None = None
         wait = 0.0
         for key, policy in claims.buckets:
-            lacking = bucket.wait_s(self._full_at.get(key, bucket.FULL), 1.0, policy, now)
+            lacking = bucket.wait_s(self._tat(key), 1.0, policy, now)
             if lacking > wait:
                 wait = lacking
                 worst = Shortfall(key, Reason.BUCKET_EMPTY, wait, 1 / policy.rate_per_s, policy.label)
@@ -103,6 +128,30 @@ class MemoryStore:
         assert worst is not None, "reserve found a claim short and the second look did not"  # noqa: S101
         return worst
 
+    def _spend(self, claims: Claims, now: float) -> None:
+        spent = []
+        for key, policy in claims.buckets:
+            state = self._buckets.get(key)
+            if state is None:
+                state = self._buckets[key] = _Bucket()
+            state.tat = bucket.spend(state.tat, 1.0, policy, now)
+            spent.append((state, state.tat, state.refunded_s))
+        windows = [self._quotas.spend(key, quota, now) for key, quota in claims.quotas]
+        claims.receipt = _Receipt(spent, windows)
+        if len(self._buckets) > self._sweep_at:
+            self._sweep(now)
+
+    def _refund(self, claims: Claims, receipt: _Receipt, now: float) -> None:
+        for (_, policy), (state, spent_to, refunded_s) in zip(claims.buckets, receipt.buckets, strict=True):
+            # Of the refunds since, those of later spends did not bring this one's turn forward; to count
+            # them all gives back too little at worst, never too much.
+            refunded_since_s = state.refunded_s - refunded_s
+            back_s = bucket.refundable_s(spent_to - refunded_since_s, 1.0, policy, now)
+            state.tat -= back_s
+            state.refunded_s += back_s
+        for (key, quota), window in zip(claims.quotas, receipt.windows, strict=True):
+            self._quotas.refund(key, quota, window, now)
+
     def _sweep(self, now: float) -> None:
-        self._full_at = {key: tat for key, tat in self._full_at.items() if tat > now}
-        self._sweep_at = max(SWEEP_FROM, 2 * len(self._full_at))
+        self._buckets = {key: state for key, state in self._buckets.items() if state.tat > now}
+        self._sweep_at = max(SWEEP_FROM, 2 * len(self._buckets))

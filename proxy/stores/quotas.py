@@ -14,6 +14,7 @@ from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
 from proxy.core.policy import QuotaPolicy
+from proxy.core.rounding import ROUNDING_S, wait_until
 
 SWEEP_FROM: Final = 1024
 
@@ -39,7 +40,7 @@ class WindowCounts(Storage):
         count, ends_at = self._window(key, expiry)
         self._windows[key] = (count + amount, ends_at)
         if len(self._windows) > self._sweep_at:
-            self._windows = {k: window for k, window in self._windows.items() if window[1] > self.now}
+            self._windows = {k: window for k, window in self._windows.items() if self._is_open(window[1])}
             self._sweep_at = max(SWEEP_FROM, 2 * len(self._windows))
         return count + amount
 
@@ -67,7 +68,20 @@ class WindowCounts(Storage):
 
     def _window(self, key: str, expiry: int) -> tuple[int, float]:
         count, ends_at = self._windows.get(key, (0, 0.0))
-        return (count, ends_at) if ends_at > self.now else (0, self.now + expiry)
+        return (count, ends_at) if self._is_open(ends_at) else (0, self.now + expiry)
+
+    def _is_open(self, ends_at: float) -> bool:
+        return ends_at - self.now > ROUNDING_S
+
+
+class _Item(RateLimitItemPerSecond):
+    """An item whose key leaves out the amount: a reload that changes it keeps what was counted.
+
+    Another length of the window is another count.
+    """
+
+    def key_for(self, *identifiers: bytes | str | float) -> str:
+        return f"{identifiers[0]!s}/{self.multiples}s"
 
 
 class Quotas:
@@ -83,20 +97,23 @@ class Quotas:
         item = _item(quota)
         if self._windows.test(item, key):
             return 0.0
-        return self._windows.get_window_stats(item, key).reset_time - now
+        return wait_until(self._windows.get_window_stats(item, key).reset_time, now)
 
-    def spend(self, key: str, quota: QuotaPolicy, now: float) -> None:
-        """Count one call."""
-        self._counts.now = now
-        self._windows.hit(_item(quota), key)
-
-    def refund(self, key: str, quota: QuotaPolicy, now: float) -> None:
-        """Count one call less, unless its window has ended since."""
+    def spend(self, key: str, quota: QuotaPolicy, now: float) -> float:
+        """Count one call; returns the end of the window it was counted in."""
         self._counts.now = now
         item = _item(quota)
-        if self._counts.get(item.key_for(key)) > 0:
+        self._windows.hit(item, key)
+        return self._counts.get_expiry(item.key_for(key))
+
+    def refund(self, key: str, quota: QuotaPolicy, window: float, now: float) -> None:
+        """Count one call less in the window that ends at `window`, unless it has ended."""
+        self._counts.now = now
+        item = _item(quota)
+        count_key = item.key_for(key)
+        if self._counts.get(count_key) > 0 and self._counts.get_expiry(count_key) == window:
             self._windows.hit(item, key, cost=-1)
 
 
 def _item(quota: QuotaPolicy) -> RateLimitItem:
-    return RateLimitItemPerSecond(quota.amount, quota.window_s)
+    return _Item(quota.amount, quota.window_s)

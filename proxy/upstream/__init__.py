@@ -1,1 +1,24 @@
+"""How we call out: the lean HTTP/1.1 client that carries every call. Read `relay.py` first.
 
+contract.py    what the relay is given and gives back
+relay.py       one exchange, top to bottom
+target.py      an upstream: address, credentials, spans, connections
+pool.py        the idle connections        dial.py, tls.py, address.py    opening one
+connection.py  one connection: flow control, timer        answer.py    bytes → answer, no socket in it
+headers.py     the head we send        upload.py    a body that is pulled        retry_after.py    theirs
+"""
+
+from proxy.upstream.contract import CallerGone, Downstream, Headers, Request, Result, UnsendableRequest
+from proxy.upstream.relay import relay
+from proxy.upstream.target import Upstream
+
+__all__ = [
+    "CallerGone",
+    "Downstream",
+    "Headers",
+    "Request",
+    "Result",
+    "UnsendableRequest",
+    "Upstream",
+    "relay",
+]

@@ -1,0 +1,116 @@
+"""A load generator for machines without wrk: closed loop, one request at a time on each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from functools import partial
+from typing import Any, Final, cast
+
+import httptools
+import uvloop
+
+from loadtests.figures import percentile
+
+BODY: Final = json.dumps(
+    {"model": "demo-model", "messages": [{"role": "user", "content": "x" * 940}], "max_tokens": 64}
+).encode()
+PATH: Final = "/openai/v1/chat/completions"
+HEADERS: Final = {"content-type": "application/json", "authorization": "Bearer measured"}
+
+
+def wire_request(port: int) -> bytes:
+    """The one request that is sent, 1 kB of body."""
+    lines = [f"POST {PATH} HTTP/1.1", f"host: 127.0.0.1:{port}", f"content-length: {len(BODY)}"]
+    lines += [f"{name}: {value}" for name, value in HEADERS.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + BODY
+
+
+class Tally:
+    """What all connections together saw. Latencies in seconds, a new connection's set-up included."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.latencies_s: list[float] = []
+        self.broken = 0
+        self.opened = 0
+
+
+class Connection(asyncio.Protocol):
+    """One connection: the next request goes out when the answer to the last is complete.
+
+    `ended` is set when the other side has ended it, which counts as broken in the midst of an answer.
+    """
+
+    def __init__(self, request: bytes, tally: Tally, begun_at: float) -> None:
+        self._request = request
+        self._tally = tally
+        self._sent_at = begun_at
+        self._is_answered = False
+        self.ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods without the base class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._parser = httptools.HttpResponseParser(self)
+        self._tally.opened += 1
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        tally, now = self._tally, time.perf_counter()
+        status = self._parser.get_status_code()
+        tally.statuses[status] = tally.statuses.get(status, 0) + 1
+        tally.latencies_s.append(now - self._sent_at)
+        if self._parser.should_keep_alive():
+            self._sent_at = now
+            self._transport.write(self._request)
+        else:
+            self._is_answered = True
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._tally.broken += not self._is_answered
+        self.ended.set()
+
+
+async def _call_for_ever(port: int, tally: Tally) -> None:
+    """Keep one connection busy; open the next when the other side politely ends it after an answer."""
+    request, loop = wire_request(port), asyncio.get_running_loop()
+    while not tally.broken:
+        make = partial(Connection, request, tally, time.perf_counter())
+        _, connection = await loop.create_connection(make, "127.0.0.1", port)
+        await connection.ended.wait()
+
+
+async def measure(port: int, connections: int, seconds: float) -> dict[str, Any]:
+    """Requests, seconds, good answers and latencies of a closed loop against the port.
+
+    `opened` counts connections. `broken` counts those ended in the midst of an answer; one ends the loops.
+    """
+    tally = Tally()
+    begun_at = time.perf_counter()
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*(_call_for_ever(port, tally) for _ in range(connections)))
+    except TimeoutError:
+        pass  # the time is over: what is still under way is not counted
+    good = sum(number for status, number in tally.statuses.items() if 200 <= status < 300)
+    return {
+        "requests": sum(tally.statuses.values()),
+        "seconds": time.perf_counter() - begun_at,
+        "good": good,
+        "broken": tally.broken,
+        "opened": tally.opened,
+        "p50_ms": percentile(tally.latencies_s, 0.50) * 1000,
+        "p99_ms": percentile(tally.latencies_s, 0.99) * 1000,
+    }
+
+
+if __name__ == "__main__":
+    figures = uvloop.run(measure(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    print(json.dumps(figures))

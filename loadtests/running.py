@@ -1,0 +1,105 @@
+"""Processes started for a measurement: always ended again, by their own pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+START_WITHIN_S: Final = 20.0
+END_WITHIN_S: Final = 10.0
+# Asked directly, whatever proxy the environment names.
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class StartError(RuntimeError):
+    """A process did not come up: it ended, or did not answer in time. Holds the end of what it said."""
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def pinned(command: Sequence[str], cores: str | None) -> list[str]:
+    """The command, kept to these cores (`0`, `1-3`) by taskset; as it is when `cores` is None."""
+    return [*(["taskset", "--cpu-list", cores] if cores else []), *command]
+
+
+@contextmanager
+def running(name: str, command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process whose output goes to `folder/name.log`; end it on the way out, whatever happened.
+
+    It has a session of its own, so a Ctrl-C reaches it only through us, after its figures were read.
+    """
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process to end, and kill it when it has not after `END_WITHIN_S`."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(END_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Return once the process accepts connections on the port; StartError when it ends or takes too long."""
+    give_up_at = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < give_up_at and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    said = log.read_text(errors="replace").strip().splitlines()[-8:]
+    ended = "still running" if process.poll() is None else f"ended with status {process.returncode}"
+    raise StartError(f"{log.stem} does not listen on port {port} ({ended}): " + "\n".join(said))
+
+
+def fetch(url: str, body: bytes | None = None) -> bytes:
+    """The body of a successful answer; urllib.error.URLError otherwise. POST when there is a body."""
+    asked = urllib.request.Request(url, data=body, headers={"content-type": "application/json"})
+    with _DIRECT.open(asked, timeout=5) as answer:
+        content: bytes = answer.read()
+        return content
+
+
+def cpu_s(pid: int) -> float:
+    """User and system CPU seconds a process and its threads have used so far (proc(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM leave by SystemExit, as Ctrl-C does by KeyboardInterrupt: what runs is ended on the way."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)

@@ -1,0 +1,162 @@
+"""Waiting to be admitted: the only asyncio around `core/` and a store.
+
+The gate decides; here a call waits for its verdict, a timer wakes the gate when its next waiter is due, and
+whatever happens to the waiting task (its caller disconnects, it is cancelled, the proxy drains) ends its
+place in the queue, or gives back what was granted too late to be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from proxy.core.call import Call
+from proxy.core.gate import Gate, Grant
+from proxy.core.policy import Policy
+from proxy.core.verdict import Outcome, Refusal
+from proxy.core.waiting import Waiter
+
+LEAST_TIMER_S = 0.001
+"""uvloop's timers have a grain of one millisecond; a shorter one would fire at once and too early."""
+
+
+class Departure(Protocol):
+    """Who is waited for: `wire.Wire`, as far as admission needs it."""
+
+    @property
+    def gone(self) -> bool: ...
+    def on_gone(self, callback: Callable[[], None] | None) -> None: ...
+
+
+class Lease:
+    """What one call holds while it runs. `async with` it: it is settled exactly once, whatever happens.
+
+    Set `outcome` before the end; what ends without one said nothing about the upstream.
+    """
+
+    __slots__ = ("_admission", "_grant", "outcome")
+
+    def __init__(self, admission: Admission, grant: Grant) -> None:
+        self._admission = admission
+        self._grant = grant
+        self.outcome = Outcome.IGNORED
+
+    @property
+    def waited_s(self) -> float:
+        """How long the call stood in the queue."""
+        return self._grant.waited_s
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Nothing is awaited here: no cancellation can come between the end of the call and the settling.
+        self._admission.settle(self._grant, self.outcome)
+
+
+class Admission:
+    """The door of one process."""
+
+    def __init__(self, gate: Gate, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.gate = gate
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    async def enter(
+        self, call: Call, upstream: str, caller: Departure, *, may_wait: bool = True
+    ) -> Lease | Refusal | None:
+        """Ask to go to `upstream`, waiting in the queue as the policy allows.
+
+        Returns a lease to be entered at once, a refusal, or None when the caller left meanwhile. A wait
+        that is cancelled leaves nothing behind.
+        """
+        verdict: Grant | Refusal | Waiter | None = self.gate.offer(
+            call, upstream, self._clock(), may_wait=may_wait
+        )
+        if self.gate.has_decided:
+            self._tell()
+        if type(verdict) is Waiter:
+            verdict = await self._wait(verdict, caller)
+        if isinstance(verdict, Grant):
+            return Lease(self, verdict)
+        assert not isinstance(verdict, Waiter), "a waiter was waited for"  # noqa: S101
+        return verdict
+
+    def settle(self, grant: Grant, outcome: Outcome) -> None:
+        """End what was granted, and tell whoever was waiting for it. `Lease` calls this."""
+        self.gate.settle(grant, outcome, self._clock())
+        if self.gate.has_decided:
+            self._tell()
+
+    def drain(self) -> None:
+        """Refuse whoever waits and whoever comes from now on."""
+        self.gate.drain(self._clock())
+        self._tell()
+
+    def adopt(self, policy: Policy) -> None:
+        """Follow a new policy from now on."""
+        self.gate.adopt(policy, self._clock())
+        self._tell()
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _wait(self, waiter: Waiter, caller: Departure) -> Grant | Refusal | None:
+        reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter.reply = reply
+        self._arm()
+
+        def left() -> None:
+            self.gate.leave(waiter, self._clock())
+            _answer(waiter)
+
+        caller.on_gone(left)
+        try:
+            await reply
+        except asyncio.CancelledError:
+            if isinstance(waiter.verdict, Grant):  # granted in the same turn of the loop: too late
+                self.settle(waiter.verdict, Outcome.UNUSED)
+            else:
+                self.gate.leave(waiter, self._clock())
+            raise
+        finally:
+            caller.on_gone(None)
+        if caller.gone and isinstance(waiter.verdict, Grant):
+            self.settle(waiter.verdict, Outcome.UNUSED)
+            return None
+        return None if caller.gone else waiter.verdict
+
+    def _tell(self) -> None:
+        for waiter in self.gate.take_decided():
+            _answer(waiter)
+        self._arm()
+
+    def _arm(self) -> None:
+        at = self.gate.next_at()
+        if at >= self._timer_at:
+            return  # the timer that is set looks again
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        delay_s = max(LEAST_TIMER_S, at - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._advance)
+
+    def _advance(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        self.gate.advance(self._clock())
+        self._tell()
+
+
+def _answer(waiter: Waiter) -> None:
+    reply: asyncio.Future[None] | None = waiter.reply
+    if reply is not None and not reply.done():
+        reply.set_result(None)

@@ -1,0 +1,180 @@
+"""The composition root: settings become objects, and objects an ASGI app.
+
+Nothing else builds anything. `Proxy` is the data plane; `server.py` gives it sockets and signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from proxy.admission import Admission
+from proxy.core.gate import Gate
+from proxy.core.repeats import Repeats
+from proxy.core.state import GateState
+from proxy.core.survey import survey
+from proxy.dialects import dialect_named
+from proxy.identity import Identity, Standing, fingerprint
+from proxy.pipeline import Pipeline
+from proxy.recognise import Serving
+from proxy.routing import Route, Rung, Table, prefix_of
+from proxy.settings import Settings, to_policy
+from proxy.stores.breakers import BreakerMachine
+from proxy.stores.memory import MemoryStore
+from proxy.telemetry import Log, Telemetry
+from proxy.upstream import Upstream
+from proxy.wire import Message, Receive, Send, Wire
+
+
+class Proxy:
+    """The data plane as an ASGI app, with everything behind it.
+
+    `reload` replaces the rules between two calls and keeps the counts; `drain` refuses what is new and
+    `idle` waits for what is running. Call `aclose` at the end.
+    """
+
+    def __init__(
+        self, settings: Settings, *, log: Log | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        policy = to_policy(settings)
+        self.telemetry = Telemetry(classes=policy.classes, state=self.state, log=log)
+        self._gate = Gate(policy, MemoryStore(), BreakerMachine, self.telemetry.emit)
+        self._admission = Admission(self._gate, clock=clock)
+        self._repeats = Repeats()
+        self._upstreams = upstreams_of(settings)
+        self._retired: set[asyncio.Task[None]] = set()
+        self._pipeline = Pipeline(self._serving(), clock=clock)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request. Only HTTP: uvicorn is told that there is neither lifespan nor WebSocket."""
+        await self._pipeline.serve(Wire(scope, receive, send))
+
+    def state(self) -> GateState:
+        """What the gate counts at this instant."""
+        return survey(self._gate, self._clock(), known=self._names())
+
+    def not_ready(self) -> str | None:
+        """Why this replica should get no new calls; None when it should."""
+        return "draining" if self._gate.draining else None
+
+    def reload(self, settings: Settings) -> None:
+        """Follow new settings from the next call on. Counts survive; a call that runs is not touched."""
+        old, self.settings = self.settings, settings
+        for name in settings.upstreams:
+            if name not in old.upstreams or _wiring(old, name) != _wiring(settings, name):
+                self._retire(self._upstreams.get(name))
+                self._upstreams[name] = _upstream(name, settings)
+        for name in set(self._upstreams) - set(settings.upstreams):
+            self._retire(self._upstreams.pop(name))
+        policy = to_policy(settings)
+        self.telemetry.reclassify(policy.classes)
+        self._admission.adopt(policy)
+        self._pipeline.serving = self._serving()
+
+    def drain(self) -> None:
+        """Refuse who waits and who comes from now on."""
+        self._admission.drain()
+
+    async def idle(self) -> None:
+        """Wait until no call is running."""
+        await self._pipeline.idle()
+
+    async def aclose(self) -> None:
+        """Close every connection to an upstream."""
+        self._admission.close()
+        for upstream in self._upstreams.values():
+            await upstream.aclose()
+        await asyncio.gather(*self._retired)
+
+    def _retire(self, upstream: Upstream | None) -> None:
+        if upstream is not None:
+            task = asyncio.get_running_loop().create_task(upstream.aclose())
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
+
+    def _names(self) -> set[str]:
+        return {known.name for known in self.settings.callers.known}
+
+    def _serving(self) -> Serving:
+        return Serving(
+            table=table_of(self.settings, self._upstreams),
+            identity=identity_of(self.settings),
+            peek_bytes=self.settings.peek_bytes,
+            admission=self._admission,
+            repeats=self._repeats,
+            telemetry=self.telemetry,
+        )
+
+
+def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
+    """The routes, ready to serve."""
+    routes = []
+    for route in settings.routes:
+        first = settings.upstreams[route.upstream]
+        prefix, names_tool = prefix_of(route.path)
+        rungs = [Rung(upstreams[route.upstream])]
+        rungs += [
+            Rung(upstreams[rung.upstream or route.upstream], rung.model or "") for rung in route.fallback
+        ]
+        routes.append(
+            Route(
+                name=route.name,
+                prefix=prefix,
+                names_tool=names_tool,
+                dialect=dialect_named(first.dialect),
+                ladder=tuple(rungs),
+                counts_retries=bool(first.retry_budget),
+                refuse_as=route.mcp.refuse_as,
+                stop_status=route.stop_status,
+            )
+        )
+    return Table(routes)
+
+
+def identity_of(settings: Settings) -> Identity:
+    """Who may do what, by the mark of its key."""
+    classes, callers = settings.priority.classes, settings.callers
+    top = callers.default.max_priority or classes[0]
+    known = {
+        fingerprint(caller.key.get_secret_value().encode()): Standing(
+            caller.name, classes.index(caller.max_priority or top), caller.weight
+        )
+        for caller in callers.known
+    }
+    return Identity(
+        identify=callers.identify,
+        known=known,
+        default=Standing("", classes.index(top), callers.default.weight),
+        priority_header=settings.priority.header,
+        classes=classes,
+        default_class=settings.priority.default,
+    )
+
+
+def upstreams_of(settings: Settings) -> dict[str, Upstream]:
+    """A client for each upstream; none connects before its first call."""
+    return {name: _upstream(name, settings) for name in settings.upstreams}
+
+
+def _upstream(name: str, settings: Settings) -> Upstream:
+    upstream = settings.upstreams[name]
+    return Upstream(
+        name,
+        upstream.url,
+        credentials={header: secret.get_secret_value() for header, secret in upstream.credentials.items()},
+        connect_s=upstream.timeouts.connect_s,
+        first_byte_s=upstream.timeouts.first_byte_s,
+        idle_s=upstream.timeouts.idle_s,
+        idle_for_s=upstream.connections.idle_for_s,
+        ca=upstream.tls.ca,
+        verify=upstream.tls.verify,
+    )
+
+
+def _wiring(settings: Settings, name: str) -> tuple[object, ...]:
+    """What of an upstream's settings needs new connections when it changes."""
+    upstream = settings.upstreams[name]
+    return upstream.url, upstream.credentials, upstream.timeouts, upstream.tls, upstream.connections

@@ -1,0 +1,167 @@
+"""The command `backpressure`: serve · demo · check · schema · explain."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Coroutine
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+import uvloop
+
+from proxy import __version__
+from proxy.demo import Behaviour, serve_demo
+from proxy.explain import NoRoute, explain
+from proxy.identity import BadHeader
+from proxy.server import CannotListen, Started, run
+from proxy.settings import Settings, SettingsError, from_upstream, json_schema, load
+from proxy.telemetry import Log
+
+WRONG = 2
+"""Exit code for a configuration or an argument that is wrong; 1 is for what fails at run time."""
+
+DEMO_PORT = 9000
+
+app = typer.Typer(
+    help="A reverse proxy that tells AI agents the truth about capacity.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="The configuration, in YAML.", show_default=False)]
+
+
+@app.command()
+def serve(
+    file: Annotated[
+        Path | None, typer.Argument(help="The configuration, in YAML.", show_default=False)
+    ] = None,
+    upstream: Annotated[str | None, typer.Option(help="URL of one upstream, instead of a file.")] = None,
+    dialect: Annotated[str, typer.Option(help="How that upstream speaks.")] = "openai",
+) -> None:
+    """Run the proxy, from a FILE or in front of one --upstream."""
+    if (file is None) == (upstream is None):
+        _fail("serve takes a configuration FILE, or --upstream URL without one", WRONG)
+    settings = _load(file) if file is not None else _from_upstream(upstream or "", dialect)
+    _run(run(settings, file, Log(), _say_listening))
+
+
+@app.command()
+def demo() -> None:
+    """Run the proxy in front of a simulated model and tool upstream, and print what to paste."""
+    # The example is part of the package, so that the command works from anywhere.
+    with resources.as_file(resources.files("proxy.demo") / "demo.yaml") as path:
+        _run(_demo(_load(path)))
+
+
+@app.command()
+def check(file: ConfigFile) -> None:
+    """Read FILE as `serve` would, and print every error in it (exit code 2) or nothing (0)."""
+    settings = _load(file)
+    routes, upstreams = len(settings.routes), len(settings.upstreams)
+    print(f"{file}: valid, {routes} route{'s'[: routes != 1]}, {upstreams} upstream{'s'[: upstreams != 1]}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command(name="explain")
+def explain_call(
+    file: ConfigFile,
+    method: Annotated[str, typer.Argument(help="Such as POST.")],
+    path: Annotated[str, typer.Argument(help="Such as /openai/v1/chat/completions.")],
+    header: Annotated[
+        list[str] | None, typer.Option("-H", "--header", help="`name: value`, as for curl.")
+    ] = None,
+) -> None:
+    """Print which route, lane, buckets and caps a call would meet."""
+    headers = {}
+    for line in header or []:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            _fail(f"a header is written `name: value`, not {line!r}", WRONG)
+        headers[name.strip().lower().encode()] = value.strip().encode()
+    try:
+        for fact in explain(_load(file), method.upper(), path, headers):
+            print(fact)
+    except (NoRoute, BadHeader) as error:
+        _fail(str(error), WRONG)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+async def _demo(settings: Settings) -> None:
+    behaviour = Behaviour()
+    async with serve_demo(behaviour, port=DEMO_PORT) as upstream:
+        at_once, each = behaviour.slots, f"{behaviour.latency_s:g}s"
+        print(f"upstream   {upstream.url}  (simulated: {at_once} at a time, {each} each)")
+        await run(settings, None, Log(), _say_what_to_paste)
+
+
+def _say_listening(started: Started) -> None:
+    print(f"data plane on http://{started.data}, control plane on http://{started.control}", file=sys.stderr)
+
+
+def _say_what_to_paste(started: Started) -> None:
+    data, control = f"http://{started.data}", f"http://{started.control}"
+    print(
+        f"""\
+proxy      {data}
+control    {control}  (/healthz /readyz /metrics /state)
+
+Point an agent at it:
+  export OPENAI_BASE_URL={data}/openai/v1 OPENAI_API_KEY=any
+  export ANTHROPIC_BASE_URL={data}/anthropic ANTHROPIC_API_KEY=any
+  a REST tool:  {data}/tools/search?q=backpressure
+  an MCP URL:   {data}/mcp
+
+See a refusal, with the time to come back (two calls; the second answers 429):
+  curl -i '{data}/tools/report?call=[1-2]'
+
+Ctrl-C drains and ends it.
+""",
+        flush=True,
+    )
+
+
+def _load(file: Path) -> Settings:
+    try:
+        return load(file, os.environ)
+    except SettingsError as error:
+        _fail(str(error), WRONG)
+
+
+def _from_upstream(url: str, dialect: str) -> Settings:
+    try:
+        return from_upstream(url, dialect)
+    except SettingsError as error:
+        _fail(str(error), WRONG)
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        uvloop.run(main)
+    except CannotListen as error:
+        _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(code)

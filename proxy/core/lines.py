@@ -1,0 +1,238 @@
+"""Who is next: the waiters, grouped by what they ask for, so that nobody is asked in vain.
+
+Waiters who share the same caps and buckets make a *group*; within it, those of one caller with allowances
+of its own make a smaller one, and within that those of one run. What a group lacks, all of it lack: so it
+waits for that one key as a whole, and when the key has room again, only the heads of the few groups that
+lacked it are looked at, however many wait.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from proxy.core.waiting import Waiter
+
+SLACK: Final = 64
+"""A heap is rebuilt when more than half of it, and more than this, is stale."""
+
+NEVER: Final = float("inf")
+
+
+class Group:
+    """Waiters who ask for all of `keys` (and for those of the groups around theirs).
+
+    It is closed while it `lacks` one of `keys`, and open ("") otherwise. Its heap holds those who ask for no
+    more than that, and the heads of the open groups within; what has become stale stays until it surfaces.
+    """
+
+    __slots__ = ("around", "counts", "depth", "heap", "keys", "lacks", "within")
+
+    def __init__(self, keys: tuple[str, ...], around: Group | None) -> None:
+        self.keys = keys
+        self.around = around
+        self.depth: int = 0 if around is None else around.depth + 1
+        self.within: dict[tuple[str, ...], Group] = {}
+        self.lacks = ""
+        self.counts: dict[int, int] = {}  # order → how many, without the closed groups within
+        self.heap: list[Waiter] = []
+
+    def head(self) -> Waiter | None:
+        """The next to be served: the most important in the open groups, were this one open."""
+        heap = self.heap
+        while heap:
+            first = heap[0]
+            head = self._head_beside(first)
+            if head is first:
+                return first
+            heapq.heappop(heap)
+            if head is not None:
+                heapq.heappush(heap, head)
+        return None
+
+    def post(self, waiter: Waiter) -> None:
+        """`waiter` is new here, or has become the head of an open group within."""
+        heapq.heappush(self.heap, waiter)
+        self.trim()
+
+    def trim(self) -> None:
+        """Drop what is stale once it is more than half of the heap."""
+        if len(self.heap) > 2 * sum(self.counts.values()) + SLACK:
+            heads = [group.head() for group in self.within.values() if not group.lacks]
+            own = [waiter for waiter in self.heap if waiter.waiting and waiter.group is self]
+            self.heap = own + [head for head in heads if head is not None]
+            heapq.heapify(self.heap)
+
+    def count(self, order: int, by: int) -> None:
+        """So many more of `order` in this open group, and in those around it that count it."""
+        group: Group | None = self
+        while group is not None:
+            left = group.counts.get(order, 0) + by
+            if left:
+                group.counts[order] = left
+            else:
+                del group.counts[order]
+            group = None if group.lacks else group.around
+
+    def path(self) -> list[Group]:
+        """From the outermost group to this one."""
+        path = [self]
+        while (around := path[-1].around) is not None:
+            path.append(around)
+        return path[::-1]
+
+    def _head_beside(self, waiter: Waiter) -> Waiter | None:
+        """The head of the group within in which `waiter` stands, or stood; if that is this one, itself."""
+        group = waiter.group
+        if group is self:
+            return waiter if waiter.waiting else None
+        assert group is not None, "who is in a heap stands in a group"  # noqa: S101
+        while group.depth > self.depth + 1:
+            assert group.around is not None, "only the outermost has none around it"  # noqa: S101
+            group = group.around
+        return None if group.lacks else group.head()
+
+
+class Lines:
+    """Everybody who waits, by what they lack. What is said to be lacking is lacking until `opened`."""
+
+    __slots__ = ("_groups", "_lacking", "_ready", "_ready_at")
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, ...], Group] = {}  # the outermost
+        self._lacking: dict[str, list[Group]] = {}  # key → the groups closed for want of it
+        self._ready: list[tuple[float, str]] = []  # when a key is worth trying, with stale ones
+        self._ready_at: dict[str, float] = {}
+
+    def stand(self, waiter: Waiter, key: str, ready_at: float) -> None:
+        """Begin to wait. `key` was just found lacking ("": not known) until `ready_at` (inf: a settle)."""
+        group: Group | None = None
+        groups, missing = self._groups, None
+        for keys in waiter.claims.keys_by_sharing():
+            inner = groups.get(keys)
+            if inner is None:
+                inner = groups[keys] = Group(keys, group)
+            if key in keys:
+                missing = inner
+            group, groups = inner, inner.within
+        assert group is not None, "there is a first group of keys in any case"  # noqa: S101
+        waiter.group = group
+        group.count(waiter.order, 1)
+        self._post(group, waiter)
+        # A group that is closed already stays closed for the same want: that is lacking still.
+        if missing is not None and not missing.lacks:
+            self._close(missing, key, ready_at)
+
+    def step_out(self, waiter: Waiter) -> None:
+        """No longer waiting, for whatever reason."""
+        group = waiter.group
+        assert group is not None, "who waits stands in a group"  # noqa: S101
+        group.count(waiter.order, -1)
+        group.trim()
+        empty: Group | None = group
+        while empty is not None and not empty.counts and not empty.within:
+            del (self._groups if empty.around is None else empty.around.within)[empty.keys]
+            if empty.lacks:
+                self._forget(empty)
+            empty = empty.around
+
+    def opened(self, keys: Iterable[str], now: float) -> list[Group]:
+        """The outermost groups worth trying: they lacked one of `keys`, or something whose time has come.
+
+        Try the `first_of` them until there is none: grant it, refuse it, or say what it `lacks`.
+        """
+        opened = []
+        for key in (*keys, *self._due(now)):
+            self._ready_at.pop(key, None)
+            for group in self._lacking.pop(key, ()):
+                outermost = self._open(group)
+                if not outermost.lacks and outermost not in opened:
+                    opened.append(outermost)
+        return opened
+
+    def everyone(self) -> list[Group]:
+        """All outermost groups: to try when nothing is known of any."""
+        return list(self._groups.values())
+
+    def lacks(self, waiter: Waiter, key: str, ready_at: float, opened: list[Group]) -> None:
+        """The head of an opened group lacks `key`: close all that lack it too."""
+        assert waiter.group is not None, "a head stands in a group"  # noqa: S101
+        outermost, *inner = waiter.group.path()
+        if key in outermost.keys:
+            for group in [group for group in opened if key in group.keys]:
+                opened.remove(group)
+                self._close(group, key, ready_at)
+        else:
+            self._close(next(group for group in inner if key in group.keys), key, ready_at)
+
+    def ahead(self, key: str, order: int) -> int:
+        """How many wait for `key` and would be served before a newcomer of `order`."""
+        groups = self._lacking.get(key, ())
+        return sum(count for group in groups for its, count in group.counts.items() if its <= order)
+
+    def next_at(self) -> float:
+        """When a key is worth trying although nobody settles; inf when never."""
+        while self._ready and self._ready_at.get(self._ready[0][1]) != self._ready[0][0]:
+            heapq.heappop(self._ready)
+        return self._ready[0][0] if self._ready else NEVER
+
+    def _due(self, now: float) -> list[str]:
+        due = []
+        while self._ready and self._ready[0][0] <= now:
+            at, key = heapq.heappop(self._ready)
+            if self._ready_at.get(key) == at:
+                del self._ready_at[key]
+                due.append(key)
+        return due
+
+    def _close(self, group: Group, key: str, ready_at: float) -> None:
+        if group.around is not None:
+            for order, count in group.counts.items():
+                group.around.count(order, -count)
+        group.lacks = key
+        self._lacking.setdefault(key, []).append(group)
+        if ready_at != NEVER and self._ready_at.get(key) != ready_at:
+            self._ready_at[key] = ready_at
+            heapq.heappush(self._ready, (ready_at, key))
+            if len(self._ready) > 2 * len(self._ready_at) + SLACK:
+                self._ready = [(at, key) for key, at in self._ready_at.items()]
+                heapq.heapify(self._ready)
+
+    def _open(self, group: Group) -> Group:
+        """Open it; returns the outermost around it."""
+        group.lacks = ""
+        if group.around is not None:
+            for order, count in group.counts.items():
+                group.around.count(order, count)
+            head = group.head()
+            if head is not None:
+                self._post(group.around, head)
+        return group.path()[0]
+
+    def _post(self, group: Group, waiter: Waiter) -> None:
+        """`waiter` is new in `group`: make it known as far out as it is the head of what is open."""
+        at: Group | None = group
+        while at is not None:
+            at.post(waiter)
+            at = None if at.lacks or at.head() is not waiter else at.around
+
+    def _forget(self, group: Group) -> None:
+        closed = self._lacking[group.lacks]
+        closed.remove(group)
+        if not closed:
+            del self._lacking[group.lacks]
+            self._ready_at.pop(group.lacks, None)
+
+
+def first_of(opened: list[Group]) -> Waiter | None:
+    """The most important of the heads; groups without one are struck from `opened`."""
+    first: Waiter | None = None
+    for group in tuple(opened):
+        head = group.head()
+        if head is None:
+            opened.remove(group)
+        elif first is None or head < first:
+            first = head
+    return first

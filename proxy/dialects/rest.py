@@ -1,0 +1,53 @@
+"""Plain HTTP APIs and tools: problem details (RFC 9457)."""
+
+# ruff: noqa: ARG002 - the arguments are the protocol's; a problem has one shape for every request
+
+from __future__ import annotations
+
+from proxy.core.verdict import Refusal
+from proxy.dialects.base import Ask, Malformed
+from proxy.dialects.by_status import ByStatus
+from proxy.dialects.refusal import Facts, sentence
+from proxy.dialects.words import WORDS
+
+
+class Rest(ByStatus):
+    """`type` is `urn:backpressure:` with the reason, or with the code of another error: stable, no page."""
+
+    name = "rest"
+    content_type = b"application/problem+json"
+
+    def read(self, body: bytes) -> Ask:
+        """Nothing: bodies have no form that is known here."""
+        return Ask()
+
+    def refusal_object(self, facts: Facts, status: int) -> dict[str, object]:
+        """Problem details with our facts as extension members.
+
+        A final one leaves out the optional `status`: it has digits, and clients scan for them.
+        """
+        problem: dict[str, object] = {
+            "type": f"urn:backpressure:{facts.reason}",
+            "title": WORDS[facts.reason].fact,
+            "detail": sentence(facts),
+        }
+        if not facts.is_final:
+            problem["status"] = status
+        return problem | facts.members()
+
+    def error_object(self, status: int, code: str, message: str) -> dict[str, object]:
+        """The same shape without our facts; the title is the code in words."""
+        return {
+            "type": f"urn:backpressure:{code}",
+            "title": code.replace("_", " ").capitalize(),
+            "status": status,
+            "detail": message,
+        }
+
+    def cut(self, refusal: Refusal, ask: Ask | None = None) -> bytes | None:
+        """Nothing can be said inside a body of unknown form: reset."""
+        return None
+
+    def with_model(self, body: bytes, model: str) -> bytes:
+        """Always Malformed."""
+        raise Malformed("A plain HTTP request names no model to replace.")

@@ -1,0 +1,129 @@
+"""Who calls, how urgently, for which run and until when: read from the headers alone, and pure.
+
+No credential leaves this file: a caller is its configured name or a short hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+ANONYMOUS: Final = "anonymous"
+HASH_CHARS: Final = 12
+"""48 bits: two of 100,000 callers share a hash with a probability of 2e-5."""
+
+MARGIN_SHARE: Final = 0.1
+MOST_MARGIN_S: Final = 1.0
+"""An SDK's own time limit starts before our clock and ends before our answer has crossed the wire."""
+
+LONGEST_DEADLINE_MS: Final = 7 * 24 * 3600 * 1000
+
+SDK_TIMEOUTS: Final = (b"x-stainless-read-timeout", b"x-stainless-timeout")
+
+
+class BadHeader(ValueError):
+    """A header we asked for has a value that means nothing; the message is for the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the configuration grants one caller."""
+
+    name: str
+    max_rank: int
+    weight: float
+
+
+class Identity:
+    """Reads callers and priorities as configured."""
+
+    def __init__(
+        self,
+        *,
+        identify: Sequence[str],
+        known: Mapping[str, Standing],
+        default: Standing,
+        priority_header: str,
+        classes: Sequence[str],
+        default_class: str,
+    ) -> None:
+        """`known` maps `fingerprint(key)` to what its owner may do; `default` holds for all others."""
+        self._identify = tuple(name.lower().encode() for name in identify)
+        self._known = known
+        self._default = default
+        self._priority = priority_header.lower().encode()
+        self._ranks = {name.encode(): rank for rank, name in enumerate(classes)}
+        self._default_rank = classes.index(default_class)
+
+    def caller(self, headers: Mapping[bytes, bytes]) -> Standing:
+        """Who is charged. Without any of the configured headers: one shared `anonymous`."""
+        for name in self._identify:
+            value = headers.get(name)
+            if value:
+                mark = fingerprint(value)
+                known = self._known.get(mark)
+                if known is not None:
+                    return known
+                return Standing(mark, self._default.max_rank, self._default.weight)
+        return Standing(ANONYMOUS, self._default.max_rank, self._default.weight)
+
+    def rank(self, headers: Mapping[bytes, bytes], standing: Standing) -> tuple[int, bool]:
+        """The call's rank, never above the caller's maximum, and whether the header made sense."""
+        value = headers.get(self._priority)
+        if value is None:
+            return max(self._default_rank, standing.max_rank), True
+        rank = self._ranks.get(value.strip().lower())
+        if rank is None:
+            return max(self._default_rank, standing.max_rank), False
+        return max(rank, standing.max_rank), True
+
+
+def fingerprint(value: bytes) -> str:
+    """A caller's mark. One key has one mark, sent as `Authorization: Bearer KEY` or as `x-api-key: KEY`."""
+    value = value.strip()
+    if value[:7].lower() == b"bearer ":
+        value = value[7:].strip()
+    return hashlib.sha256(value).hexdigest()[:HASH_CHARS]
+
+
+def run_of(headers: Mapping[bytes, bytes], caller: str) -> str:
+    """The agent task this call belongs to; "" when the caller does not say. Two callers never share one."""
+    value = headers.get(b"x-run-id")
+    return f"{caller}/{fingerprint(value)}" if value else ""
+
+
+def deadline_s(headers: Mapping[bytes, bytes]) -> tuple[float, float]:
+    """Seconds until an answer is worthless, and until waiting for its first byte is (inf: not said).
+
+    The first is the caller's word, `x-deadline-ms`. The second is also the SDK's own time limit for a
+    read, less a margin; SDKs may send `NOT_GIVEN` there. Raises BadHeader.
+    """
+    total = float("inf")
+    told = headers.get(b"x-deadline-ms")
+    if told is not None:
+        if not told.strip().isdigit() or len(told) > 20:
+            raise BadHeader("x-deadline-ms must be a whole number of milliseconds, 0 or more, from now.")
+        total = min(int(told), LONGEST_DEADLINE_MS) / 1000
+    for name in SDK_TIMEOUTS:
+        patience = _seconds(headers.get(name))
+        if patience is not None:
+            return total, min(total, patience - min(MOST_MARGIN_S, MARGIN_SHARE * patience))
+    return total, total
+
+
+def sdk_says_retry(headers: Mapping[bytes, bytes]) -> bool:
+    """Does an SDK's own count prove a retry? A count of 0, or none, proves nothing."""
+    count = headers.get(b"x-stainless-retry-count", b"")
+    return count.isdigit() and len(count) < 10 and int(count) > 0
+
+
+def _seconds(value: bytes | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None  # NOT_GIVEN, and whatever else an SDK may say: no time limit is known
+    return seconds if 0 < seconds < float("inf") else None

@@ -1,0 +1,175 @@
+"""READ ME FIRST: one call, from top to bottom.
+
+A request becomes a call (`recognise`), asks to be admitted (`admission`, which asks the gate in `core/`),
+is relayed under a lease (`upstream`), and is answered: by its upstream, or by us in the words of its own
+API (`dialects`). Whatever a call holds is held by the one `async with` in this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from proxy.admission import Lease
+from proxy.core.events import Refused
+from proxy.core.verdict import Kind, Outcome, Reason, Refusal, kind_of
+from proxy.dialects.base import Malformed
+from proxy.dialects.fingerprint import digest
+from proxy.recognise import Arrival, Serving, complaint, recognise
+from proxy.routing import Rung
+from proxy.upstream import CallerGone, Request, relay
+from proxy.wire import TooLarge, Wire
+
+SMALL_BYTES: Final = 64 * 1024
+"""A body of this size that has arrived is sent in one piece, and kept until its call has ended."""
+
+SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+
+MODEL_DIALECTS: Final = frozenset({"openai", "anthropic"})
+"""A model call that failed may be asked of another upstream: it changed nothing. A tool call may have."""
+
+
+class Pipeline:
+    """Serves calls. `serving` may be replaced between two calls; a running call keeps its own."""
+
+    def __init__(self, serving: Serving, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.serving = serving
+        self._clock = clock
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no call is running."""
+        await self._idle.wait()
+
+    async def serve(self, wire: Wire) -> None:
+        """Carry one request to an end. Returns when its caller has been answered, or has gone."""
+        self._running += 1
+        self._idle.clear()
+        try:
+            arrival = await recognise(wire, self.serving, self._clock())
+            if isinstance(arrival, Arrival):
+                await self._serve(wire, arrival, self.serving)
+            else:
+                await wire.answer(arrival.status, arrival.headers, arrival.body)
+        except CallerGone:
+            pass  # nobody is left to be answered, and what was held was given back on the way here
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _serve(self, wire: Wire, arrival: Arrival, serving: Serving) -> None:
+        """Try the rungs of the route's ladder, the first choice and then the cheaper answers; else refuse."""
+        refusal: Refusal | None = None
+        for rung in arrival.route.ladder:
+            if rung.model and (wire.length or 0) > serving.peek_bytes:
+                continue  # too large to be rewritten for another model
+            try:
+                request = await _request(wire, arrival, rung, serving.peek_bytes)
+            except (Malformed, TooLarge) as error:
+                answer = complaint(error, arrival.route, serving)
+                await wire.answer(answer.status, answer.headers, answer.body)
+                return
+            no = await self._try(wire, arrival, rung, request, serving)
+            if no is None:
+                return
+            refusal = refusal or no  # the first "no" is the one about what was asked for
+            if kind_of(no.reason) is Kind.UPSTREAM and not _may_ask_another(wire, arrival):
+                break
+        if refusal is not None:
+            await self._refuse(wire, arrival, refusal, serving)
+
+    async def _try(
+        self, wire: Wire, arrival: Arrival, rung: Rung, request: Request, serving: Serving
+    ) -> Refusal | None:
+        """One rung: be admitted, and be relayed under the lease. None when the call has ended."""
+        call, name = arrival.call, rung.upstream.name
+        if arrival.ask is not None and arrival.ask.exempt:  # an agent's whole session lives by these
+            result = await relay(rung.upstream, request, wire)
+        else:
+            # One queue a call: a fallback has room now, or is none.
+            may_wait = rung is arrival.route.ladder[0]
+            verdict = await serving.admission.enter(call, name, wire, may_wait=may_wait)
+            if not isinstance(verdict, Lease):
+                return verdict  # refused, or None: the caller left while it waited
+            async with verdict as lease:  # settles exactly once, whatever happens below
+                result = await relay(rung.upstream, request, wire, deadline=arrival.until)
+                lease.outcome = result.outcome
+
+        now = self._clock()
+        serving.telemetry.relayed(
+            call,
+            name,
+            outcome=result.outcome,
+            status=result.status,
+            total_s=now - call.arrived_at,
+            first_byte_s=result.first_byte_s,
+            reason=result.reason,
+            detail=result.detail,
+        )
+        if result.outcome in (Outcome.FAILED, Outcome.OVERLOADED):
+            self._remember(wire, arrival, serving, now)
+        if result.gone:
+            await wire.cut(None)  # a caller that stalled may still be connected
+            return None
+        if result.complete:
+            return None  # an upstream's own "no" has been relayed as it came
+        reason = result.reason or Reason.UPSTREAM_FAILED
+        refusal = serving.admission.gate.refuse_failed(call, name, reason, now)
+        if not result.started:
+            return refusal
+        await wire.cut(arrival.route.dialect.cut(refusal, arrival.ask))
+        return None
+
+    def _remember(self, wire: Wire, arrival: Arrival, serving: Serving, now: float) -> None:
+        """A call failed: its repeat, should it come, is one that the retry budget pays for."""
+        if arrival.route.counts_retries:
+            mark = digest(wire.body) if wire.body is not None else None
+            serving.repeats.failed(arrival.key, mark, now)
+
+    async def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
+        """Say no in the words of the caller's own API, and remember who was told to come back when."""
+        call, route, now = arrival.call, arrival.route, self._clock()
+        if kind_of(refusal.reason) is not Kind.UPSTREAM:
+            if refusal.retry_after_s is not None and route.counts_retries:
+                serving.repeats.refused(arrival.key, refusal.retry_after_s, now)
+            upstream = route.ladder[0].upstream.name
+            serving.telemetry.emit(Refused(call, refusal, upstream, now - call.arrived_at))
+        answer = route.dialect.refuse(
+            refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status
+        )
+        await wire.answer(answer.status, answer.headers, answer.body)
+
+
+async def _request(wire: Wire, arrival: Arrival, rung: Rung, most_bytes: int) -> Request:
+    """What to send to a rung's upstream.
+
+    The body is read here only where another model must be written into it, or where it is small and has
+    arrived, so that reading waits for nobody. Raises Malformed, TooLarge, CallerGone.
+    """
+    body = wire.body
+    if rung.model:
+        body = arrival.route.dialect.with_model(await wire.read_all(most_bytes), rung.model)
+    elif body is None and wire.body_arrived and wire.length is not None and wire.length <= SMALL_BYTES:
+        body = await wire.read_all(SMALL_BYTES)
+    return Request(
+        method=wire.method,
+        target=rung.upstream.target(arrival.rest, wire.query),
+        headers=wire.headers,
+        body=body,
+        length=wire.length if body is None else len(body),
+        has_body=wire.has_body,
+        peer=wire.peer,
+        scheme=wire.scheme,
+    )
+
+
+def _may_ask_another(wire: Wire, arrival: Arrival) -> bool:
+    """May a call that failed before its first byte be sent to the next rung, without doing a thing twice?"""
+    replayable = wire.body is not None or not wire.has_body
+    harmless = wire.method in SAFE_METHODS or arrival.route.dialect.name in MODEL_DIALECTS
+    return replayable and harmless

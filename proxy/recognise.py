@@ -1,0 +1,139 @@
+"""From a request to a call: which route, who, how urgent, until when, and whether it comes again.
+
+Reads headers; the body only where the decision needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.admission import Admission
+from proxy.core.call import Call
+from proxy.core.repeats import Key, Repeats
+from proxy.dialects import dialect_named
+from proxy.dialects.base import Answer, Ask, Malformed
+from proxy.dialects.fingerprint import digest
+from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry
+from proxy.routing import Match, Route, Table
+from proxy.telemetry import Telemetry
+from proxy.wire import TooLarge, Wire
+
+EARLY_S: Final = 0.1
+"""Who comes back this much before the told instant comes as told: clocks and timers have grains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Everything a call needs on its way. Replaced whole by a reload; what counts lives on."""
+
+    table: Table
+    identity: Identity
+    peek_bytes: int
+    admission: Admission
+    repeats: Repeats
+    telemetry: Telemetry
+
+
+class Arrival:
+    """A recognised call and where it goes. `until` is the caller's own deadline, in monotonic seconds."""
+
+    __slots__ = ("ask", "call", "key", "rest", "route", "until")
+
+    def __init__(
+        self, call: Call, route: Route, rest: bytes, ask: Ask | None, key: Key, until: float
+    ) -> None:
+        self.call = call
+        self.route = route
+        self.rest = rest
+        self.ask = ask
+        self.key = key
+        self.until = until
+
+
+async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answer:
+    """The call that a request makes, or why it makes none. Raises CallerGone."""
+    match = serving.table.find(wire.path)
+    if match is None:
+        serving.telemetry.unknown_route()
+        known = ", ".join(serving.table.prefixes)
+        return dialect_named("rest").error(
+            404, "unknown_route", f"No route has this path. Configured prefixes: {known}"
+        )
+    route = match.route
+    headers = dict(wire.headers)
+    if headers.get(b"upgrade", b"").lower() == b"websocket":
+        return route.dialect.error(501, "websocket_not_relayed", "WebSocket is not relayed by this proxy.")
+    try:
+        ask = await _read(wire, route, serving.peek_bytes)
+        return await _arrival(wire, match, headers, ask, serving, now)
+    except (Malformed, BadHeader, TooLarge) as error:
+        return complaint(error, route, serving)
+
+
+def complaint(error: Malformed | BadHeader | TooLarge, route: Route, serving: Serving) -> Answer:
+    """The answer to a request that makes no call, in its dialect's shape. Says what to change."""
+    serving.telemetry.malformed(route.name)
+    match error:
+        case Malformed():
+            return route.dialect.error(400, "malformed_body", str(error))
+        case BadHeader():
+            return route.dialect.error(400, "bad_header", str(error))
+        case TooLarge():
+            most = f"over {serving.peek_bytes} bytes"
+            return route.dialect.error(413, "body_too_large", f"This route reads bodies, and this is {most}.")
+
+
+async def _read(wire: Wire, route: Route, most_bytes: int) -> Ask | None:
+    if not route.dialect.needs_body(wire.method.decode(), wire.path.decode("latin-1")):
+        return None
+    return route.dialect.read(await wire.read_all(most_bytes))
+
+
+async def _arrival(
+    wire: Wire, match: Match, headers: Mapping[bytes, bytes], ask: Ask | None, serving: Serving, now: float
+) -> Arrival:
+    route = match.route
+    standing = serving.identity.caller(headers)
+    rank, understood = serving.identity.rank(headers, standing)
+    if not understood:
+        serving.telemetry.unknown_priority(route.name)
+    total_s, patience_s = deadline_s(headers)
+    run = run_of(headers, standing.name)
+    key = Key(standing.name, run, wire.path, wire.length or 0)
+    call = Call(
+        route=route.name,
+        caller=standing.name,
+        run=run,
+        tool=match.tool or (ask.tool if ask is not None else ""),
+        rank=rank,
+        arrived_at=now,
+        deadline=now + patience_s,
+        is_retry=route.counts_retries and await _is_retry(wire, headers, key, serving, now),
+        weight=standing.weight,
+    )
+    return Arrival(call, route, match.rest, ask, key, now + total_s)
+
+
+async def _is_retry(
+    wire: Wire, headers: Mapping[bytes, bytes], key: Key, serving: Serving, now: float
+) -> bool:
+    """Whether the retry budget pays for this call.
+
+    A return that we asked for, at the instant told, is none: it reached no upstream before. What an SDK
+    counts as a retry is one, unless it is such a return.
+    """
+    repeats = serving.repeats
+    trace = None
+    if repeats:
+        mark = None
+        if repeats.wants_digest(key, now):
+            try:
+                mark = digest(await wire.read_all(serving.peek_bytes))
+            except TooLarge:
+                mark = None  # too large to have been kept: then it is matched by its length, or not at all
+        trace = repeats.match(key, mark, now)
+    if trace is not None:
+        return now < trace.due_at - EARLY_S
+    return sdk_says_retry(headers)

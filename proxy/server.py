@@ -1,0 +1,192 @@
+"""One process of the proxy: sockets, signals, reload and the way out.
+
+Start: bind both sockets before anything else, so that a port in use is the first thing said. SIGHUP or a
+changed file: read the whole file, then follow it, or keep the old one and say why. SIGTERM or SIGINT: not
+ready, refuse what is new, let what runs finish for `drain`, close. A second signal: close now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from proxy import __version__
+from proxy.app import Proxy
+from proxy.control import control_app
+from proxy.listener import bounded
+from proxy.settings import Settings, SettingsError, Watcher, reread
+from proxy.settings.words import Address
+from proxy.telemetry import Log
+
+KEEP_ALIVE_S: Final = 75
+"""nginx's keepalive_timeout: longer than the SDKs keep an idle connection, so that they close it, not we."""
+
+BACKLOG: Final = 4096
+"""Connections that may wait to be accepted; Linux cuts it to net.core.somaxconn (4096 since 5.4)."""
+
+LAST_WORDS_S: Final = 1
+"""After `drain`, what still runs is cut; uvicorn may take this long to close the rest."""
+
+
+class CannotListen(Exception):
+    """An address cannot be listened on; the message says which, why and what to do."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signals: this module decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A running proxy: where it listens, and the proxy itself."""
+
+    data: Address
+    control: Address
+    proxy: Proxy
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, log: Log | None = None) -> AsyncIterator[Started]:
+    """Serve both planes in the running loop until the end of the block. Raises CannotListen.
+
+    At the end connections are closed without draining: `run` drains before.
+    """
+    proxy = Proxy(settings, log=log)
+    token = settings.admin.token.get_secret_value() if settings.admin.token else None
+    control = control_app(proxy.state, proxy.telemetry, proxy.not_ready, token, __version__)
+    with contextlib.ExitStack() as sockets:
+        data_socket = sockets.enter_context(listening(settings.listen, "listen"))
+        control_socket = sockets.enter_context(listening(settings.admin.listen, "admin.listen"))
+        protocol = bounded(
+            most_head_bytes=settings.headers.max_bytes, most_headers=settings.headers.max_count
+        )
+        data_server, control_server = _server(proxy, protocol), _server(control, HttpToolsProtocol)
+        serves = [
+            asyncio.create_task(data_server.serve(sockets=[data_socket])),
+            asyncio.create_task(control_server.serve(sockets=[control_socket])),
+        ]
+        try:
+            yield Started(_address(data_socket), _address(control_socket), proxy)
+        finally:
+            data_server.should_exit = control_server.should_exit = True
+            await asyncio.gather(*serves)
+            await proxy.aclose()
+
+
+async def run(settings: Settings, path: Path | None, log: Log, started: Callable[[Started], None]) -> None:
+    """Serve until a signal says stop, and drain. Raises CannotListen."""
+    loop = asyncio.get_running_loop()
+    stop, stop_now, hangup = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def on_stop() -> None:
+        (stop_now if stop.is_set() else stop).set()
+
+    async with serving(settings, log) as running:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_stop)
+        loop.add_signal_handler(signal.SIGHUP, hangup.set)
+        reloading = asyncio.create_task(_reload(running.proxy, path, hangup)) if path is not None else None
+        started(running)
+        log.started(__version__, str(running.data), str(running.control))
+        await stop.wait()
+        if reloading is not None:
+            reloading.cancel()
+        running.proxy.drain()
+        log.draining(settings.drain_s)
+        await _drained(running.proxy, stop_now, within_s=running.proxy.settings.drain_s)
+        log.stopped()
+
+
+async def _reload(proxy: Proxy, path: Path, hangup: asyncio.Event) -> None:
+    """Follow the file: on SIGHUP and on every change."""
+    watcher = Watcher(path)
+
+    async def on_hangup() -> None:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            _reread(proxy, path)
+
+    async def on_change() -> None:
+        async for _ in watcher.changes():
+            _reread(proxy, path)
+
+    async with asyncio.TaskGroup() as both:
+        both.create_task(on_hangup())
+        both.create_task(on_change())
+
+
+def _reread(proxy: Proxy, path: Path) -> None:
+    settings = reread(path, os.environ, proxy.settings)
+    if isinstance(settings, SettingsError):
+        proxy.telemetry.reloaded(False, str(settings))
+    elif settings != proxy.settings:
+        proxy.reload(settings)
+        proxy.telemetry.reloaded(True)
+
+
+def listening(address: Address, key: str) -> socket.socket:
+    """A bound, listening socket. Raises CannotListen."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address.host, address.port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        remedy = {
+            errno.EADDRINUSE: "another program listens there; stop it, or write another port",
+            errno.EACCES: "this user may not; write a port above 1023",
+            errno.EADDRNOTAVAIL: "this machine has no such address",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise CannotListen(f"cannot listen on {address} ({key}): {remedy}") from error
+    return sock
+
+
+def _server(app: Any, protocol: type[asyncio.Protocol]) -> _Server:
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=LAST_WORDS_S,
+    )
+    return _Server(config)
+
+
+def _address(sock: socket.socket) -> Address:
+    host, port = sock.getsockname()[:2]
+    return Address(host, port)
+
+
+async def _drained(proxy: Proxy, stop_now: asyncio.Event, within_s: float) -> None:
+    """Wait until nothing runs, until a second signal, or until the time is over."""
+    waits = [asyncio.create_task(proxy.idle()), asyncio.create_task(stop_now.wait())]
+    try:
+        await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)

@@ -1,0 +1,101 @@
+"""What no single key can tell: references between keys, duplicates, and contradictions.
+
+Works on what is written, not on the validated settings, so that these faults are told beside those of the
+schema, in one go. What has the wrong shape is passed over here: the schema reports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from proxy.settings import words
+from proxy.settings.checks_of_allowances import allowance_faults
+from proxy.settings.checks_of_routes import route_faults
+from proxy.settings.document import Document
+from proxy.settings.environment import WrongValueError, shown
+from proxy.settings.nearest import advice
+from proxy.settings.problems import Path
+from proxy.settings.written import classes_of, items, mapping, repeated
+
+Fault = tuple[Path, str]
+
+
+def note_contradictions(document: Document) -> None:
+    """Add to the document's problems what its parts say against each other."""
+    written = document.value
+    for path, message in (
+        *_admin(written),
+        *_priorities(written),
+        *_callers(document),
+        *_upstreams(written),
+        *route_faults(document),
+        *allowance_faults(document),
+    ):
+        document.fault(path, message)
+
+
+def _admin(written: dict[str, object]) -> Iterator[Fault]:
+    admin = mapping(written.get("admin"))
+    public = _address(admin.get("listen", "127.0.0.1:8081"))
+    data = _address(written.get("listen", "127.0.0.1:8080"))
+    if public and not public.is_loopback and "token" not in admin:
+        yield (
+            ("admin", "listen"),
+            "is open beyond this machine without a token; write admin.token, or listen on 127.0.0.1",
+        )
+    if public and public == data and data.port:
+        where: Path = ("admin", "listen") if "listen" in admin else ("listen",)
+        yield where, "the data plane and the control plane share one address; write another port"
+
+
+def _address(value: object) -> words.Address | None:
+    try:
+        return words.address(value)
+    except WrongValueError:
+        return None
+
+
+def _priorities(written: dict[str, object]) -> Iterator[Fault]:
+    classes = classes_of(written)
+    priority = mapping(written.get("priority"))
+    for at, _ in repeated(classes):
+        yield ("priority", "classes", at), "stands in the list twice; keep one of the two"
+    callers = mapping(written.get("callers"))
+    stated: list[tuple[Path, object]] = [
+        (("callers", "default", "max_priority"), mapping(callers.get("default")).get("max_priority"))
+    ]
+    stated += [
+        (("callers", "known", at, "max_priority"), mapping(each).get("max_priority"))
+        for at, each in enumerate(items(callers.get("known")))
+    ]
+    stated.append((("priority", "default"), priority.get("default", "normal")))
+    for path, word in stated:
+        if isinstance(word, str) and classes and word not in classes:
+            yield path, f"{shown(word)} is not one of priority.classes; {advice(word, classes)}"
+
+
+def _callers(document: Document) -> Iterator[Fault]:
+    known = items(mapping(document.value.get("callers")).get("known"))
+    for what in ("name", "key"):
+        for at, first in repeated([mapping(each).get(what) for each in known]):
+            line = document.line(("callers", "known", first, what))
+            yield (
+                ("callers", "known", at, what),
+                f"the same {what} as in line {line}; give each caller a {what} of its own",
+            )
+
+
+def _upstreams(written: dict[str, object]) -> Iterator[Fault]:
+    for name, each in mapping(written.get("upstreams")).items():
+        upstream = mapping(each)
+        credentials = [header.lower() for header in mapping(upstream.get("credentials"))]
+        if len(set(credentials)) < len(credentials):
+            yield ("upstreams", name, "credentials"), "names one header twice; keep one of the two"
+        tls = mapping(upstream.get("tls"))
+        if tls and isinstance(url := upstream.get("url"), str) and url.startswith("http://"):
+            yield ("upstreams", name, "tls"), "has no effect on an http:// url; write https://, or remove it"
+        if "ca" in tls and tls.get("verify") is False:
+            yield (
+                ("upstreams", name, "tls", "verify"),
+                "contradicts ca: nothing is verified; remove one of them",
+            )

@@ -1,0 +1,112 @@
+"""What the routes say against each other, the upstreams and the priority classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+from proxy.settings import words
+from proxy.settings.document import Document
+from proxy.settings.environment import WrongValueError, shown
+from proxy.settings.nearest import advice
+from proxy.settings.problems import Path
+from proxy.settings.routes import pressure
+from proxy.settings.written import classes_of, items, mapping, repeated
+
+Fault = tuple[Path, str]
+
+
+def route_faults(document: Document) -> Iterator[Fault]:
+    """Duplicates, unknown names, and keys that mean nothing on their route."""
+    routes = [mapping(each) for each in items(document.value.get("routes"))]
+    upstreams = mapping(document.value.get("upstreams"))
+    paths = [_normal(route.get("path")) for route in routes]
+    for what, values in (("name", [route.get("name") for route in routes]), ("path", paths)):
+        for at, first in repeated(values):
+            line = document.line(("routes", first, what))
+            yield ("routes", at, what), f"the same {what} as in line {line}; write another"
+    classes = classes_of(document.value)
+    for at, route in enumerate(routes):
+        here: Path = ("routes", at)
+        dialect = mapping(upstreams.get(str(route.get("upstream")))).get("dialect")
+        yield from _named(route.get("upstream"), (*here, "upstream"), upstreams)
+        yield from _fallback(route, here, upstreams, dialect)
+        yield from _tools(route, here, dialect)
+        yield from _shed(route, here, classes)
+
+
+def _normal(value: object) -> str | None:
+    try:
+        return words.path(value)
+    except WrongValueError:
+        return None
+
+
+def _named(value: object, path: Path, upstreams: Mapping[str, object]) -> Iterator[Fault]:
+    if isinstance(value, str) and upstreams and value not in upstreams:
+        yield path, f"{shown(value)} is not one of upstreams; {advice(value, upstreams)}"
+
+
+def _fallback(
+    route: Mapping[str, object], here: Path, upstreams: Mapping[str, object], dialect: object
+) -> Iterator[Fault]:
+    for at, each in enumerate(items(route.get("fallback"))):
+        rung, path = mapping(each), (*here, "fallback", at)
+        if isinstance(each, dict) and not ("model" in rung or "upstream" in rung):
+            yield path, "names no answer; write model, upstream or both"
+        if "model" in rung and dialect in ("mcp", "rest"):
+            yield (*path, "model"), f"the dialect {dialect} has no models; write upstream"
+        yield from _named(rung.get("upstream"), (*path, "upstream"), upstreams)
+        other = mapping(upstreams.get(str(rung.get("upstream")))).get("dialect", dialect)
+        if isinstance(other, str) and isinstance(dialect, str) and other != dialect:
+            yield (
+                (*path, "upstream"),
+                f"speaks {shown(other)}, and this route {shown(dialect)}; name one of the same",
+            )
+        if "model" not in rung and "upstream" in rung and rung["upstream"] == route.get("upstream"):
+            yield (*path, "upstream"), "is the route's own upstream; write another one, or add a model"
+
+
+def _tools(route: Mapping[str, object], here: Path, dialect: object) -> Iterator[Fault]:
+    path = route.get("path")
+    in_path = isinstance(path, str) and words.TOOL_SEGMENT in path
+    if not isinstance(path, str) or not isinstance(dialect, str):
+        return
+    if in_path and dialect != "rest":
+        yield (*here, "path"), f"{{tool}} is for dialect rest; this upstream speaks {shown(dialect)}"
+    if not in_path and dialect != "mcp":
+        if "tools" in route:
+            yield (
+                (*here, "tools"),
+                "calls of this route name no tool; write {tool} in path (dialect rest), or use dialect mcp",
+            )
+        for what in ("buckets", "quotas"):
+            for at, each in enumerate(items(route.get(what))):
+                if mapping(each).get("per") == "tool":
+                    yield (*here, what, at, "per"), "calls of this route name no tool; write another per"
+    if "mcp" in route and dialect != "mcp":
+        yield (*here, "mcp"), f"is for dialect mcp; this upstream speaks {shown(dialect)}; remove it"
+
+
+def _shed(route: Mapping[str, object], here: Path, classes: list[str]) -> Iterator[Fault]:
+    stated: dict[str, float] = {}
+    for name, value in mapping(route.get("shed")).items():
+        if name not in classes:
+            yield (
+                (*here, "shed", name),
+                f"{shown(name)} is not one of priority.classes; {advice(name, classes)}",
+            )
+            continue
+        try:
+            stated[name] = pressure(value)
+        except WrongValueError:
+            continue
+    ranked = [name for name in classes if name in stated]
+    for higher, lower in pairwise(ranked):
+        if stated[higher] < stated[lower]:
+            yield (
+                (*here, "shed", higher),
+                f"would be shed before {lower}, which is less urgent; write at least {stated[lower]:g}"
+                if stated[lower] <= 1
+                else f"would be shed before {lower}, which is less urgent; write never",
+            )

@@ -1,0 +1,131 @@
+"""Settings → the core's Policy.
+
+Keys say what is counted, not how much: a changed amount or burst finds its count again after a reload. A
+period is part of a key, since a route may state several allowances that differ in nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proxy.core.policy import (
+    BreakerPolicy,
+    BucketPolicy,
+    CapPolicy,
+    Per,
+    Policy,
+    QueuePolicy,
+    QuotaPolicy,
+    RetryBudgetPolicy,
+    RoutePolicy,
+    ToolPolicy,
+    UpstreamPolicy,
+)
+from proxy.settings.checks_of_allowances import default_burst
+from proxy.settings.routes import NEVER, Bucket, Quota, Route, Tool, ToolBucket
+from proxy.settings.schema import Settings
+from proxy.settings.upstreams import BreakerSection, Upstream
+
+LAST_SHED_AT = 0.5
+"""The pressure from which the last class is shed, where the route states none."""
+
+
+def to_policy(settings: Settings) -> Policy:
+    """What one gate enforces under these settings."""
+    classes = settings.priority.classes
+    return Policy(
+        classes=classes,
+        routes={route.name: _route(route, classes) for route in settings.routes},
+        upstreams={name: _upstream(name, upstream) for name, upstream in settings.upstreams.items()},
+    )
+
+
+def shed_at(stated: dict[str, float], classes: Sequence[str]) -> tuple[float, ...]:
+    """By rank, the pressure from which a class is shed.
+
+    Unless stated: the first class never, the last from 0.5, the others linearly between 1 and 0.5. A
+    default gives way to what is stated for other classes, so that no class is shed before a less urgent one.
+    """
+    last = len(classes) - 1
+    result = []
+    for rank, name in enumerate(classes):
+        if name in stated:
+            result.append(stated[name])
+            continue
+        default = NEVER if rank == 0 else 1.0 - (1.0 - LAST_SHED_AT) * rank / last
+        lowest = max((stated[each] for each in classes[rank + 1 :] if each in stated), default=0.0)
+        highest = min((stated[each] for each in classes[:rank] if each in stated), default=NEVER)
+        result.append(min(max(default, lowest), highest))
+    return tuple(result)
+
+
+def _upstream(name: str, upstream: Upstream) -> UpstreamPolicy:
+    budget = upstream.retry_budget
+    return UpstreamPolicy(
+        name=name,
+        cap=CapPolicy(f"upstream:{name}", upstream.concurrency),
+        breaker=_breaker(upstream.breaker) if upstream.breaker else None,
+        retry_budget=RetryBudgetPolicy(budget.ratio, budget.floor.per_s) if budget else None,
+    )
+
+
+def _breaker(breaker: BreakerSection) -> BreakerPolicy:
+    return BreakerPolicy(
+        failure_ratio=breaker.failure_ratio,
+        slow_call_s=breaker.slow_call_s,
+        slow_ratio=breaker.slow_ratio,
+        window_s=breaker.window_s,
+        minimum_calls=breaker.minimum_calls,
+        open_for_s=breaker.open_for_s,
+        probes=breaker.probes,
+    )
+
+
+def _route(route: Route, classes: Sequence[str]) -> RoutePolicy:
+    here = f"route:{route.name}"
+    return RoutePolicy(
+        name=route.name,
+        queue=QueuePolicy(route.queue.size, route.queue.max_age_s),
+        shed_at=shed_at(route.shed, classes),
+        buckets=tuple(_bucket(each, _bucket_key(each, route)) for each in route.buckets),
+        quotas=tuple(_quota(each, route) for each in route.quotas),
+        cap=None if route.concurrency is None else CapPolicy(here, route.concurrency),
+        tools={name: _tool(tool, f"tool:{route.name}/{name}") for name, tool in route.tools.items()},
+    )
+
+
+def _tool(tool: Tool, here: str) -> ToolPolicy:
+    return ToolPolicy(
+        slots=tool.concurrency,
+        buckets=tuple(
+            _bucket(each, f"{here}/{each.per}/requests/{each.rate.period_s:g}s") for each in tool.buckets
+        ),
+    )
+
+
+def _bucket_key(bucket: Bucket, route: Route) -> str:
+    if bucket.per == "upstream":
+        return f"upstream:{route.upstream}/requests"
+    return f"route:{route.name}/{bucket.per}/requests/{bucket.rate.period_s:g}s"
+
+
+def _bucket(bucket: Bucket | ToolBucket, key: str) -> BucketPolicy:
+    return BucketPolicy(
+        key=key,
+        per=Per(bucket.per),
+        rate_per_s=bucket.rate.per_s,
+        burst=default_burst(bucket.rate) if bucket.burst is None else float(bucket.burst),
+        label=bucket.rate.label,
+    )
+
+
+def _quota(quota: Quota, route: Route) -> QuotaPolicy:
+    window_s = int(quota.allow.period_s)
+    here = f"upstream:{route.upstream}" if quota.per == "upstream" else f"route:{route.name}/{quota.per}"
+    return QuotaPolicy(
+        key=f"{here}/quota/{window_s}s",
+        per=Per(quota.per),
+        amount=int(quota.allow.amount),
+        window_s=window_s,
+        label=quota.allow.label,
+    )

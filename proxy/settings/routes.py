@@ -1,0 +1,162 @@
+"""`routes:` the prefixes that agents call, and what each call there may use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from proxy.settings.environment import WrongValueError
+from proxy.settings.section import Section
+from proxy.settings.units import Duration, QuotaWindow, RequestRate
+from proxy.settings.words import (
+    Name,
+    RoutePath,
+    StopStatus,
+    Text,
+    ToolName,
+    Whole,
+    WholeOrZero,
+    one_of,
+    some_ratio,
+)
+
+NEVER = 1.01
+"""The pressure from which a class that is never shed is shed: above the highest there is."""
+
+
+def pressure(value: object) -> float:
+    """The pressure (0 to 1) from which a class is shed; `never` is above the highest there is."""
+    return NEVER if value == "never" else some_ratio(value)
+
+
+def _model(value: object) -> str:
+    if isinstance(value, str) and value.strip() and value.isprintable():
+        return str(value)
+    raise WrongValueError("a model's name is needed here; write such as gpt-4o-mini")
+
+
+Per = Annotated[
+    Literal["caller", "run", "route", "upstream", "tool"],
+    BeforeValidator(one_of("caller", "run", "route", "upstream", "tool", later=("model",))),
+]
+ToolPer = Annotated[Literal["caller", "run", "tool"], BeforeValidator(one_of("caller", "run", "tool"))]
+RefuseAs = Annotated[Literal["result", "error", "http"], BeforeValidator(one_of("result", "error", "http"))]
+Pressure = Annotated[
+    float,
+    BeforeValidator(pressure),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, {"const": "never"}]}),
+]
+Model = Annotated[str, BeforeValidator(_model), WithJsonSchema({"type": "string", "minLength": 1})]
+
+
+class Bucket(Section):
+    """An allowance per time, with room for a burst."""
+
+    rate: RequestRate = Field(
+        description="The average, such as 500 requests/minute or 1 request/3s.",
+        examples=["500 requests/minute"],
+    )
+    burst: Whole | None = Field(
+        default=None,
+        description="Requests at once after a pause. Default: one second of the rate, at least 1.",
+    )
+    per: Per = Field(
+        default="route",
+        description=(
+            "One count for each caller, run or tool, for the route, or for the upstream: the provider's own "
+            "allowance, shared by all routes that state it."
+        ),
+    )
+
+
+class ToolBucket(Section):
+    """An allowance per time of one tool."""
+
+    rate: RequestRate = Field(description="The average.", examples=["10 requests/hour"])
+    burst: Whole | None = Field(default=None, description="Requests at once after a pause.")
+    per: ToolPer = Field(
+        default="tool", description="One count for the tool, or for each caller or run of it."
+    )
+
+
+class Quota(Section):
+    """An allowance per long window, counted from its first call."""
+
+    allow: QuotaWindow = Field(description="Such as 10000 requests/day.", examples=["10000 requests/day"])
+    per: Per = Field(default="route", description="Whose allowance it is, as for buckets.")
+
+
+class Queue(Section):
+    """Where calls wait for room: bounded in number and in time."""
+
+    size: WholeOrZero = Field(default=200, description="Calls that may wait; 0: none, refuse at once.")
+    max_age_s: Duration = Field(
+        default="10s", alias="max_age", validate_default=True, description="No call waits longer than this."
+    )
+
+
+class Rung(Section):
+    """A cheaper answer: another model, another upstream of the same dialect, or both."""
+
+    model: Model | None = Field(default=None, description="Ask for this model.", examples=["gpt-4o-mini"])
+    upstream: Text | None = Field(default=None, description="Ask this upstream.", examples=["azure"])
+
+
+class Tool(Section):
+    """What holds for one tool, besides what holds for its route."""
+
+    concurrency: Whole | None = Field(default=None, description="Calls of this tool in flight at once.")
+    buckets: tuple[ToolBucket, ...] = Field(default=(), description="Allowances per time.")
+
+
+class Mcp(Section):
+    """How an MCP route refuses."""
+
+    refuse_as: RefuseAs = Field(
+        default="result",
+        description=(
+            "result: a tool result that the model reads (isError). error: a JSON-RPC error. http: a status."
+        ),
+    )
+
+
+class Route(Section):
+    """One prefix that agents use as their base URL."""
+
+    name: Name = Field(description="Names the route in metrics, headers and logs.", examples=["chat"])
+    path: RoutePath = Field(
+        description=(
+            "Prefix, stripped before forwarding. `{tool}` stands for a segment that names the tool: what is "
+            "before it is stripped, the tool and the rest go on."
+        ),
+        examples=["/openai/"],
+    )
+    upstream: Text = Field(description="One of upstreams.", examples=["openai"])
+    buckets: tuple[Bucket, ...] = Field(
+        default=(), description="Allowances per time; a call needs room in all."
+    )
+    quotas: tuple[Quota, ...] = Field(
+        default=(), description="Allowances per hour or day; a call needs room in all."
+    )
+    concurrency: Whole | None = Field(default=None, description="Calls of this route in flight at once.")
+    queue: Queue = Field(default_factory=Queue, description="Where calls wait for room.")
+    shed: dict[Text, Pressure] = Field(
+        default_factory=dict,
+        description=(
+            "Class: pressure from 0 to 1 (how full or old the queue is) from which its calls are refused, or "
+            "never. Default: the first class never, the last from 0.5, the others between."
+        ),
+        examples=[{"background": 0.5}],
+    )
+    fallback: tuple[Rung, ...] = Field(default=(), description="Cheaper answers, tried in this order.")
+    tools: dict[ToolName, Tool] = Field(
+        default_factory=dict,
+        description='By MCP tool name or {tool} segment; "*": each tool that is not named.',
+        examples=[{"*": {"concurrency": 8}}],
+    )
+    mcp: Mcp = Field(default_factory=Mcp, description="For routes to an MCP upstream.")
+    stop_status: StopStatus = Field(
+        default=400,
+        description="Status of a refusal that is final: 400 ends the retries of every client measured.",
+    )

@@ -1,0 +1,162 @@
+"""What the YAML may say at its top; `upstreams.py` and `routes.py` hold the two large parts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
+
+from proxy.settings.environment import WrongValueError
+from proxy.settings.routes import Route
+from proxy.settings.section import Section
+from proxy.settings.units import DurationOrZero, Size
+from proxy.settings.upstreams import Upstream
+from proxy.settings.words import HeaderName, Listen, Name, Secret, Text, Weight, Whole
+
+DEFAULT_CLASSES = ("critical", "normal", "background")
+
+
+def _store(value: object) -> str:
+    if value == "memory":
+        return "memory"
+    if isinstance(value, str) and value.startswith(("redis", "valkey")):
+        raise WrongValueError(
+            "a shared store is not built yet in this release; write memory, and run one replica"
+        )
+    raise WrongValueError("the counts can be kept in memory only; write memory")
+
+
+class AtLeastOne:
+    """A list or mapping that must not be empty as it is written. pydantic's own `min_length` counts the
+    valid items only, and would tell of a missing route where one has a fault."""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Look before the items are validated."""
+        return core_schema.no_info_before_validator_function(_at_least_one, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The same for editors."""
+        inner = handler(schema)
+        return {**inner, "minItems" if inner["type"] == "array" else "minProperties": 1}
+
+
+def _at_least_one(value: object) -> object:
+    if isinstance(value, list | dict) and not value:
+        raise WrongValueError("at least one is needed here; write one")
+    return value
+
+
+Store = Annotated[Literal["memory"], BeforeValidator(_store)]
+
+
+class Admin(Section):
+    """The control plane: health, metrics and state."""
+
+    listen: Listen = Field(default="127.0.0.1:8081", validate_default=True, description="HOST:PORT.")
+    token: Secret | None = Field(
+        default=None,
+        description="Bearer token to ask for. Required when listen is not loopback.",
+        examples=["${BACKPRESSURE_ADMIN_TOKEN}"],
+    )
+
+
+class Priority(Section):
+    """The classes of urgency."""
+
+    header: HeaderName = Field(
+        default="x-priority", description="The header in which a caller states its class."
+    )
+    classes: Annotated[tuple[Name, ...], AtLeastOne()] = Field(
+        default=DEFAULT_CLASSES,
+        description="Most urgent first: the first is the last to be shed.",
+    )
+    default: Text = Field(
+        default="normal", description="For calls that state none, or one that is not known."
+    )
+
+
+class CallerDefaults(Section):
+    """What holds for a caller that is not listed."""
+
+    max_priority: Text = Field(
+        default="",
+        description="The highest class it may state. Default: the first class.",
+        examples=["normal"],
+    )
+    weight: Weight = Field(default=1.0, description="Its share against other callers of its class.")
+
+
+class KnownCaller(Section):
+    """A caller with a name and rules of its own."""
+
+    name: Name = Field(description="Shown in place of the hash of its key.", examples=["nightly-evals"])
+    key: Secret = Field(
+        description="What it sends in one of the identify headers (without `Bearer `).",
+        examples=["${NIGHTLY_KEY}"],
+    )
+    max_priority: Text = Field(
+        default="",
+        description="The highest class it may state. Default: that of callers.default.",
+        examples=["background"],
+    )
+    weight: Weight = Field(default=1.0, description="Its share against other callers of its class.")
+
+
+class Callers(Section):
+    """Who is charged for a call."""
+
+    identify: Annotated[tuple[HeaderName, ...], AtLeastOne()] = Field(
+        default=("x-caller-id", "authorization", "x-api-key"),
+        description="The first of these headers that is present names the caller. Values are hashed.",
+    )
+    default: CallerDefaults = Field(default_factory=CallerDefaults, description="For callers not listed.")
+    known: tuple[KnownCaller, ...] = Field(default=(), description="Callers with rules of their own.")
+
+
+class Headers(Section):
+    """Bounds of a request's head; above them the answer is 431.
+
+    In use elsewhere: nginx 4 buffers of 8 KiB, Envoy 60 KiB and 100 headers, Node 16 KiB.
+    """
+
+    max_bytes: Size = Field(
+        default="64KiB", alias="max_size", validate_default=True, description="All header lines together."
+    )
+    max_count: Whole = Field(default=100, description="Header lines.")
+
+
+class Settings(Section):
+    """A whole configuration: valid in itself, with every default filled in."""
+
+    listen: Listen = Field(
+        default="127.0.0.1:8080",
+        validate_default=True,
+        description="HOST:PORT of the data plane: agents' base URLs.",
+    )
+    admin: Admin = Field(default_factory=Admin, description="The control plane.")
+    store: Store = Field(default="memory", description="Where counts are kept.")
+    priority: Priority = Field(default_factory=Priority, description="Classes of urgency.")
+    callers: Callers = Field(default_factory=Callers, description="Who is charged.")
+    drain_s: DurationOrZero = Field(
+        default="30s",
+        alias="drain",
+        validate_default=True,
+        description="How long running calls may finish at the end.",
+    )
+    peek_bytes: Size = Field(
+        default="1MiB",
+        alias="peek",
+        validate_default=True,
+        description="Largest body that is read before deciding.",
+    )
+    headers: Headers = Field(default_factory=Headers, description="Bounds of a request's head.")
+    upstreams: Annotated[dict[Name, Upstream], AtLeastOne()] = Field(
+        description="What stands behind the proxy, by name.",
+    )
+    routes: Annotated[tuple[Route, ...], AtLeastOne()] = Field(description="What agents call.")

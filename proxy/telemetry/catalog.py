@@ -1,0 +1,74 @@
+"""Every metric there is: name, kind, labels, meaning. `docs/metrics.md` says more (a test compares)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+PREFIX: Final = "backpressure_"
+
+_LANE: Final = ("route", "priority")
+_LEG: Final = ("route", "upstream")
+_FLOW: Final = ("route", "priority", "upstream")
+_UPSTREAM: Final = ("upstream",)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One metric; `name` is without the prefix, `kind` is counter, gauge or histogram."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+
+_COUNTERS: Final = (
+    ("calls_offered_total", _FLOW, "Calls that asked for admission to an upstream."),
+    ("calls_admitted_total", _FLOW, "Calls that got a lease, at once or from the queue."),
+    ("calls_refused_total", (*_FLOW, "reason", "scope"), "Calls refused, at the door or from the queue."),
+    ("calls_left_total", _FLOW, "Calls whose caller disconnected before a verdict."),
+    ("calls_settled_total", (*_FLOW, "outcome"), "Leases that ended."),
+    ("answers_total", (*_FLOW, "status"), "Admitted calls that ended, by class of the upstream's status."),
+    ("failures_total", (*_FLOW, "reason"), "Admitted calls that the upstream failed."),
+    ("breaker_moves_total", (*_UPSTREAM, "phase"), "Moves of a breaker into a phase."),
+    ("config_reloads_total", ("result",), "Reloads of the configuration, ok or failed."),
+    ("unknown_priority_total", ("route",), "Calls with a priority that is not configured."),
+    ("unknown_route_total", (), "Requests whose path no route matches."),
+    ("malformed_total", ("route",), "Requests that the route's dialect could not read."),
+    ("log_lines_suppressed_total", (), "Log lines left out: too many alike within a second."),
+    ("log_lines_lost_total", (), "Log lines that could not be written."),
+)
+
+_HISTOGRAMS: Final = (
+    ("age_at_dispatch_seconds", _LANE, "Time in the queue of every admitted call, 0 for most."),
+    ("queue_time_seconds", _LANE, "Time in the queue of the calls that waited, however it ended."),
+    ("call_seconds", _LANE, "From the arrival of an admitted call to the end of its answer."),
+    ("upstream_time_seconds", _LEG, "Time a lease was held, unused leases left out."),
+    ("first_byte_seconds", _LEG, "From dispatch to the first byte of the upstream's answer."),
+)
+
+_GAUGES: Final = (
+    ("queue_depth", _LANE, "Calls that wait."),
+    ("queue_oldest_seconds", _LANE, "Age of the call that waits longest, 0 when none waits."),
+    ("in_flight", ("cap",), "Calls in flight under a cap."),
+    ("cap_slots", ("cap",), "Calls that may be in flight under a cap."),
+    ("bucket_level", ("bucket", "scope"), "Requests that a bucket would let through at once."),
+    ("bucket_burst", ("bucket", "scope"), "Requests that the bucket lets through at once when full."),
+    ("breaker_phase", (*_UPSTREAM, "phase"), "1 for the phase a breaker is in, 0 for its other phases."),
+    ("breaker_calls", _UPSTREAM, "Calls in the breaker's window."),
+    ("breaker_failure_ratio", _UPSTREAM, "Share of failed calls in the breaker's window."),
+    ("breaker_slow_ratio", _UPSTREAM, "Share of slow calls in the breaker's window."),
+    ("breaker_next_probe_seconds", _UPSTREAM, "Time until the breaker lets a call through, 0 for now."),
+    ("retry_budget_balance", _UPSTREAM, "Retries that the budget would pay for."),
+    ("pressure", _UPSTREAM, "How full an upstream's queue is, 0 to 1."),
+    ("draining", (), "1 while new calls are refused because the proxy is about to stop."),
+    ("config_reload_timestamp_seconds", ("result",), "Unix time of the last reload with this result."),
+    ("build_info", ("version",), "Always 1; the label is the version that runs."),
+)
+
+CATALOG: Final = {
+    name: Entry(name, kind, labels, text)
+    for kind, rows in (("counter", _COUNTERS), ("histogram", _HISTOGRAMS), ("gauge", _GAUGES))
+    for name, labels, text in rows
+}

@@ -1,0 +1,135 @@
+"""Counts and state as Prometheus families, made anew for every scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from proxy.core.breaker import CLOSED, HALF_OPEN, OPEN
+from proxy.core.state import BreakerState, BucketState, CapState, GateState
+from proxy.telemetry.catalog import CATALOG, PREFIX
+from proxy.telemetry.counts import OTHERS, Flows, Histogram, Labels
+
+Row = tuple[tuple[str, ...], float]
+
+
+def counter(name: str, rows: Iterable[Row]) -> CounterMetricFamily:
+    """A counter of the catalog, with one sample a row."""
+    entry = CATALOG[name]
+    family = CounterMetricFamily(PREFIX + name, entry.text, labels=entry.labels)
+    for labels, value in rows:
+        family.add_metric(labels, value)
+    return family
+
+
+def gauge(name: str, rows: Iterable[Row]) -> GaugeMetricFamily:
+    """A gauge of the catalog, with one sample a row."""
+    entry = CATALOG[name]
+    family = GaugeMetricFamily(PREFIX + name, entry.text, labels=entry.labels)
+    for labels, value in rows:
+        family.add_metric(labels, value)
+    return family
+
+
+def histogram(name: str, rows: Iterable[tuple[tuple[str, str], Histogram]]) -> HistogramMetricFamily:
+    """A histogram of the catalog; one without observations is left out."""
+    entry = CATALOG[name]
+    family = HistogramMetricFamily(PREFIX + name, entry.text, labels=entry.labels)
+    for labels, seen in rows:
+        counts = list(accumulate(seen.cells))
+        if counts[-1]:
+            bounds = [*map(str, seen.bounds), "+Inf"]
+            family.add_metric(labels, list(zip(bounds, counts, strict=True)), seen.sum_s)
+    return family
+
+
+def of_flows(flows: Flows) -> Iterator[Metric]:
+    """What was counted, call by call."""
+    every = flows.every.values()
+    yield counter("calls_offered_total", [(flow.names, flow.offered) for flow in every])
+    yield counter("calls_admitted_total", [(flow.names, flow.admitted) for flow in every])
+    yield counter("calls_left_total", [(flow.names, flow.left) for flow in every])
+    yield counter(
+        "calls_refused_total",
+        [((*flow.names, *why), count) for flow in every for why, count in flow.refused.items()],
+    )
+    yield counter(
+        "calls_settled_total",
+        [((*flow.names, outcome), count) for flow in every for outcome, count in flow.settled.items()],
+    )
+    yield counter(
+        "answers_total",
+        [
+            ((*flow.names, f"{digit}xx" if digit else "none"), count)
+            for flow in every
+            for digit, count in flow.answers.items()
+        ],
+    )
+    yield counter(
+        "failures_total",
+        [((*flow.names, reason), count) for flow in every for reason, count in flow.failures.items()],
+    )
+    lanes, legs = flows.lanes.items(), flows.legs.items()
+    yield histogram("age_at_dispatch_seconds", ((names, lane.age_at_dispatch) for names, lane in lanes))
+    yield histogram("queue_time_seconds", ((names, lane.queue_time) for names, lane in lanes))
+    yield histogram("call_seconds", ((names, lane.call_time) for names, lane in lanes))
+    yield histogram("upstream_time_seconds", ((names, leg.upstream_time) for names, leg in legs))
+    yield histogram("first_byte_seconds", ((names, leg.first_byte) for names, leg in legs))
+
+
+def of_state(state: GateState, caps: Labels, buckets: Labels) -> Iterator[Metric]:
+    """What the gate holds at this instant. `caps` and `buckets` remember which labels were used so far."""
+    lanes = [((lane.route, lane.priority), lane) for lane in state.lanes]
+    yield gauge("queue_depth", [(names, lane.depth) for names, lane in lanes])
+    yield gauge("queue_oldest_seconds", [(names, lane.oldest_s) for names, lane in lanes])
+    held = _caps(state.caps, caps)
+    yield gauge("in_flight", [((key,), in_flight) for key, (in_flight, _) in held.items()])
+    yield gauge("cap_slots", [((key,), slots) for key, (_, slots) in held.items()])
+    levels = _buckets(state.buckets, buckets)
+    yield gauge("bucket_level", [(names, level) for names, (level, _) in levels.items()])
+    yield gauge("bucket_burst", [(names, burst) for names, (_, burst) in levels.items()])
+    yield from _breakers(state.breakers)
+    yield gauge("retry_budget_balance", [((row.upstream,), row.balance) for row in state.retry_budgets])
+    yield gauge("pressure", [((row.upstream,), row.pressure) for row in state.upstreams])
+    yield gauge("draining", [((), int(state.draining))])
+
+
+def by_label(name: str, counts: Mapping[str, float]) -> Metric:
+    """A metric with one label, from a dictionary of that label's values."""
+    rows = [((label,), value) for label, value in counts.items()]
+    return counter(name, rows) if CATALOG[name].kind == "counter" else gauge(name, rows)
+
+
+def _breakers(breakers: tuple[BreakerState, ...]) -> Iterator[Metric]:
+    phases = (CLOSED, OPEN, HALF_OPEN)
+    yield gauge(
+        "breaker_phase",
+        [((row.upstream, phase), int(phase == row.phase)) for row in breakers for phase in phases],
+    )
+    yield gauge("breaker_calls", [((row.upstream,), row.calls) for row in breakers])
+    yield gauge("breaker_failure_ratio", [((row.upstream,), row.failure_ratio) for row in breakers])
+    yield gauge("breaker_slow_ratio", [((row.upstream,), row.slow_ratio) for row in breakers])
+    yield gauge("breaker_next_probe_seconds", [((row.upstream,), row.next_probe_s) for row in breakers])
+
+
+def _caps(rows: tuple[CapState, ...], labels: Labels) -> dict[str, tuple[int, int]]:
+    """In flight and slots by cap, those without a label summed up (tools may name themselves)."""
+    shown: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        key = labels.keep(row.key)
+        in_flight, slots = shown.get(key, (0, 0))
+        shown[key] = (in_flight + row.in_flight, slots + row.slots)
+    return shown
+
+
+def _buckets(rows: tuple[BucketState, ...], labels: Labels) -> dict[tuple[str, str], tuple[float, float]]:
+    """Level and burst by bucket and scope; of those without a label, the lowest level."""
+    shown: dict[tuple[str, str], tuple[float, float]] = {}
+    for row in rows:
+        kept = labels.keep(f"{row.key}|{row.scope}") != OTHERS
+        names = (row.key, row.scope) if kept else (OTHERS, OTHERS)
+        shown[names] = min(shown.get(names, (row.level, row.burst)), (row.level, row.burst))
+    return shown

@@ -1,0 +1,309 @@
+"""One connection to an upstream: bytes out, an answer in, flow control both ways, and one timer.
+
+It carries one exchange at a time, between `begin` and `end`. What goes wrong is remembered in `reason` and
+`detail`, never raised: whoever waits is woken and looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from proxy.core.verdict import Reason
+from proxy.upstream.answer import COMPLETE, HEAD, Answer
+from proxy.upstream.patience import (
+    NEVER,
+    SEND_BODY,
+    SEND_HEAD,
+    SEND_REQUEST,
+    TAKE_ANSWER,
+    TAKE_REQUEST,
+    Patience,
+)
+
+if TYPE_CHECKING:
+    from proxy.upstream.pool import Pool
+
+MOST_BUFFERED_BYTES: Final = 64 * 1024
+"""From here on the upstream is not read until the caller has taken what is there. One read more may arrive
+(256 KiB with asyncio and uvloop). Precedents: asyncio's and uvicorn's high-water marks, both 64 KiB."""
+
+JOINED_BYTES: Final = 64 * 1024
+"""A body up to this size leaves with its head in one write; copying a larger one costs more than a write."""
+
+_CALLERS: Final = frozenset({SEND_REQUEST, TAKE_ANSWER})
+
+
+class Connection(asyncio.Protocol):
+    """A connection of `pool`. `bytes_in` counts what was read for the current exchange."""
+
+    __slots__ = (
+        "_all_sent",
+        "_drain_waiter",
+        "_first_byte_s",
+        "_idle_s",
+        "_loop",
+        "_patience",
+        "_poll",
+        "_pool",
+        "_read_paused",
+        "_task",
+        "_transport",
+        "_unsent",
+        "_waiter",
+        "_write_paused",
+        "answer",
+        "bytes_in",
+        "bytes_out",
+        "detail",
+        "gone",
+        "idle_since",
+        "late",
+        "over",
+        "reason",
+        "reused",
+        "sent_at",
+        "stalled",
+    )
+
+    def __init__(self, pool: Pool, *, first_byte_s: float, idle_s: float) -> None:
+        self._pool = pool
+        self._first_byte_s = first_byte_s
+        self._idle_s = idle_s
+        self._loop = asyncio.get_running_loop()
+        self._transport = cast("asyncio.Transport", None)  # until connection_made, before which nobody has us
+        self._waiter: asyncio.Future[None] | None = None
+        self._drain_waiter: asyncio.Future[None] | None = None
+        self._poll: select.poll | None = None
+        self._patience = Patience(self._expired, idle_s=idle_s)
+        self._write_paused = False
+        self.answer = Answer()
+        self.reused = False
+        self.idle_since = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._unsent = 0
+        self._task: asyncio.Task[Any] | None = None
+        self._all_sent = False
+        self._read_paused = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.sent_at: float | None = None
+        self.reason: Reason | None = None
+        self.detail = ""
+        self.over = False  # nothing more will come
+        self.gone = False  # the caller left
+        self.stalled = False  # the caller's turn lasted too long
+        self.late = False  # the call's own deadline passed
+
+    # ── one exchange ────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, *, bodiless: bool, clock: Callable[[], float], deadline: float) -> Answer:
+        """Start an exchange; the answer is filled as it arrives."""
+        self._forget()
+        self._patience.begin(clock, deadline)
+        self.answer.reset(bodiless=bodiless)
+        if self._transport.is_closing():
+            self._fail(Reason.UPSTREAM_FAILED, "closed before the request was sent")
+            self.over = True
+        return self.answer
+
+    def write(self, head: bytes, body: bytes = b"") -> None:
+        """Send bytes of the request; nothing once the connection is lost."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if len(body) <= JOINED_BYTES:
+            transport.write(head + body if body else head)
+        else:
+            transport.write(head)
+            transport.write(body)
+
+    def sent(self) -> None:
+        """All of the request was written: the upstream thinks from here, or from when it has taken it."""
+        self._all_sent = True
+        if self._write_paused:
+            self._upstream_takes()
+        elif self.answer.phase == HEAD:
+            self.sent_at = self._patience.awaits(SEND_HEAD, self._first_byte_s)
+
+    async def drained(self) -> None:
+        """Wait until the upstream has taken enough of what was written, or the connection is lost."""
+        while self._write_paused and not self._transport.is_closing():
+            self._upstream_takes()
+            self._drain_waiter = self._loop.create_future()
+            await self._drain_waiter
+
+    def take(self) -> bytes:
+        """What has arrived of the body; the upstream is read again if it was not."""
+        piece = self.answer.take()
+        self.bytes_out += len(piece)
+        if self._read_paused:
+            self._read_paused = False
+            self._transport.resume_reading()
+        return piece
+
+    async def changed(self) -> None:
+        """Wait until something happened: bytes, an end, a fault, or the caller gone."""
+        self._waiter = waiter = self._loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def hand_over(self, task: asyncio.Task[Any] | None) -> None:
+        """The head is there: it is the caller's turn. `task` is cancelled if that lasts too long.
+
+        The deadline of the call is met: it is about the start of the answer.
+        """
+        self._task = task
+        self._patience.deadline = NEVER
+        self._patience.awaits_idly(TAKE_ANSWER)
+
+    def upstream_goes_on(self) -> None:
+        """It is the upstream's turn to go on with its answer."""
+        self._task = None
+        self._patience.awaits(SEND_BODY, self._idle_s)
+
+    def caller_sends(self) -> None:
+        """It is the caller's turn to go on with its request; once the answer has begun, only that counts."""
+        if self.answer.phase == HEAD:
+            self._patience.awaits(SEND_REQUEST, self._idle_s)
+
+    def _upstream_takes(self) -> None:
+        if self.answer.phase == HEAD:
+            self._unsent = self._transport.get_write_buffer_size()
+            self._patience.awaits(TAKE_REQUEST, self._idle_s)
+
+    def caller_left(self) -> None:
+        """The caller disconnected: the upstream's work is for nobody."""
+        self.gone = True
+        self.abort()
+
+    def end(self) -> None:
+        """The exchange is over: back to the pool if it ended well on both sides, else closed."""
+        self._patience.rest()
+        self._task = None
+        answer = self.answer
+        if answer.phase == COMPLETE and answer.keep and self._all_sent and not self._write_paused:
+            self._pool.release(self)
+        else:
+            self.abort()
+
+    # ── its life ────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._pool.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.cancel()
+        if self.answer.phase != COMPLETE:
+            self._fail(Reason.UPSTREAM_FAILED, "connection reset" if exc is not None else "connection closed")
+        self.answer.keep = False
+        self.answer.release()
+        self.over = True
+        self._pool.discard(self)
+        self._resume_writer()
+        self.wake()
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent."""
+        self.answer.keep = False
+        self.over = True
+        self._transport.abort()
+        self._resume_writer()
+        self.wake()
+
+    def close(self) -> None:
+        """Close an idle connection politely."""
+        self._transport.close()
+
+    @property
+    def closing(self) -> bool:
+        """Lost, or about to be."""
+        return self._transport.is_closing()
+
+    def readable(self) -> bool:
+        """Has something arrived that the event loop has not handed over? On an idle connection: its end."""
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
+
+    # ── what the transport says ─────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        answer = self.answer
+        if answer.phase == COMPLETE:
+            self.abort()  # nobody asked for it
+            return
+        self.bytes_in += len(data)
+        answer.feed(data)
+        if answer.fault:
+            self._fail(Reason.UPSTREAM_FAILED, answer.fault)
+            self.abort()
+        elif answer.phase != HEAD:
+            if answer.buffered >= MOST_BUFFERED_BYTES and not self._read_paused:
+                self._read_paused = True
+                self._transport.pause_reading()
+            self.wake()
+
+    def eof_received(self) -> None:
+        self.answer.eof()
+        self._pool.forget(self)
+        if self.answer.phase == COMPLETE:
+            self.wake()  # the transport closes itself
+        else:
+            self._fail(Reason.UPSTREAM_FAILED, "connection closed")
+            self.abort()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._all_sent and self._patience.turn == TAKE_REQUEST:
+            self.sent_at = self._patience.awaits(SEND_HEAD, self._first_byte_s)
+        self._resume_writer()
+
+    def _resume_writer(self) -> None:
+        waiter, self._drain_waiter = self._drain_waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def wake(self, _: object = None) -> None:
+        """Let who waits in `changed` look again."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail(self, reason: Reason, detail: str) -> None:
+        if self.reason is None:
+            self.reason, self.detail = reason, detail
+
+    def _progress(self) -> bool:
+        """Has the upstream taken some of the request since the last look?"""
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        return self._unsent < before
+
+    def _expired(self, now: float) -> None:
+        """Somebody's turn lasted too long: give the exchange up."""
+        patience = self._patience
+        self.late = now >= patience.deadline
+        if not self.late and patience.turn == TAKE_REQUEST and self._progress():
+            patience.awaits(TAKE_REQUEST, self._idle_s)
+            return
+        task, self._task = self._task, None
+        self.stalled = not self.late and patience.turn in _CALLERS
+        why = "before the call's deadline" if self.late else f"within {patience.span_s:g}s"
+        if self.stalled:
+            self.detail = f"{patience.turn} {why}"
+        else:
+            self._fail(Reason.UPSTREAM_TIMEOUT, f"{patience.turn} {why}")
+        self.abort()
+        if task is not None:
+            task.cancel()

@@ -1,0 +1,119 @@
+"""What the relay is given and what it gives back: the request, the caller's side of it, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from proxy.core.verdict import Outcome, Reason
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class CallerGone(Exception):
+    """The caller disconnected, or broke off the request it had begun to send."""
+
+
+class UnsendableRequest(ValueError):
+    """The request cannot be forwarded without ambiguity; the message is for the caller. Nothing was sent."""
+
+
+class Downstream(Protocol):
+    """The caller's side of one exchange.
+
+    `next_body` and `write` raise CallerGone. All four coroutines may be cancelled at any await.
+    """
+
+    async def next_body(self) -> bytes | None:
+        """The next piece of the request's body, None at its end."""
+        ...
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """The head of the answer."""
+        ...
+
+    async def write(self, piece: bytes) -> None:
+        """A piece of the answer's body; suspends while the caller is slow."""
+        ...
+
+    async def end(self) -> None:
+        """The answer is complete. Not called for an answer that was cut."""
+        ...
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` from the loop when the caller disconnects; at once if it has. None: no longer."""
+        ...
+
+
+class Request:
+    """One request as it came, with the target already rewritten for the upstream.
+
+    `target` is path and query as they are sent, byte for byte. `headers` are the caller's, names in lower
+    case. `body` is the whole body, or None to pull it from the caller piece by piece; `length` is its
+    declared length, None with `has_body` meaning chunked. `peer` is the caller's address or b"".
+    """
+
+    __slots__ = ("body", "has_body", "headers", "length", "method", "peer", "scheme", "target")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes | None = None,
+        length: int | None = None,
+        has_body: bool = False,
+        peer: bytes = b"",
+        scheme: str = "http",
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.length = length
+        self.has_body = has_body
+        self.peer = peer
+        self.scheme = scheme
+
+
+class Result:
+    """How an exchange ended.
+
+    `reason` and `detail` say what went wrong with the upstream; `detail` is for the log and names no host.
+    `started`: something of the answer was handed to the caller. `complete`: all of it. Neither: the caller
+    still waits for an answer. Started but not complete: the caller must be cut. `gone`: the caller left, or
+    stalled for longer than `idle_s`; it gets no answer, and its connection should be closed.
+    `first_byte_s` runs from the request sent to the head of the answer; None without one.
+    `retry_after_s` is what the upstream itself asked for, with a 429, 503 or 529.
+    """
+
+    __slots__ = (
+        "complete",
+        "detail",
+        "first_byte_s",
+        "gone",
+        "outcome",
+        "reason",
+        "retry_after_s",
+        "reused",
+        "started",
+        "status",
+    )
+
+    def __init__(self, outcome: Outcome = Outcome.FAILED) -> None:
+        self.outcome = outcome
+        self.status: int | None = None
+        self.reason: Reason | None = None
+        self.detail = ""
+        self.started = False
+        self.complete = False
+        self.gone = False
+        self.reused = False
+        self.first_byte_s: float | None = None
+        self.retry_after_s: float | None = None
+
+    def __repr__(self) -> str:
+        """As a test and a log reader want to see it."""
+        flags = [flag for flag in ("started", "complete", "gone", "reused") if getattr(self, flag)]
+        why = f" {self.reason}: {self.detail}" if self.reason else f" {self.detail}" if self.detail else ""
+        return f"<Result {self.outcome} {self.status or '-'} {' '.join(flags) or 'unanswered'}{why}>"

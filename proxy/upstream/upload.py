@@ -1,0 +1,55 @@
+"""The body of a request on its way to the upstream, when it is pulled from the caller piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.upstream.connection import Connection
+from proxy.upstream.contract import CallerGone, Downstream
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Upload:
+    """Pulls a body and frames it: `length` bytes, or in chunks if that is None.
+
+    The first piece is pulled before a connection is chosen, so that a caller who sends nothing holds none.
+    """
+
+    __slots__ = ("_downstream", "_left", "finished")
+
+    def __init__(self, downstream: Downstream, length: int | None) -> None:
+        self._downstream = downstream
+        self._left = length
+        self.finished = False
+
+    async def begin(self, *, within_s: float) -> bytes:
+        """The first piece. Raises CallerGone, also when none comes within `within_s` seconds."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._next()
+        except TimeoutError:
+            raise CallerGone(f"none of the request's body sent by the caller within {within_s:g}s") from None
+
+    async def go_on(self, connection: Connection) -> None:
+        """Send the rest, no faster than the upstream takes it. Raises CallerGone."""
+        while not self.finished and not connection.closing:
+            await connection.drained()
+            connection.caller_sends()
+            connection.write(await self._next())
+        if self.finished:
+            connection.sent()
+
+    async def _next(self) -> bytes:
+        """The next piece, framed."""
+        piece = await self._downstream.next_body()
+        if self._left is None:
+            if piece is None:
+                self.finished = True
+                return LAST_CHUNK
+            return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+        if piece is None or len(piece) > self._left:
+            raise CallerGone("the request's body was not of the length it was said to be")
+        self._left -= len(piece)
+        self.finished = not self._left
+        return piece

@@ -1,0 +1,212 @@
+"""Events in, numbers out."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.call import Call
+from proxy.core.events import Admitted, BreakerMoved, Left, Queued, Refused, Settled
+from proxy.core.verdict import Outcome, Reason, Refusal
+from proxy.telemetry.counts import ANSWER_BOUNDS_S, MOST_VALUES, WAIT_BOUNDS_S, Histogram
+from tests.telemetry.kit import Told, call
+
+FLOW = {"route": "chat", "priority": "normal", "upstream": "openai"}
+LANE = {"route": "chat", "priority": "normal"}
+LEG = {"route": "chat", "upstream": "openai"}
+
+
+def refused(
+    one: Call, reason: Reason = Reason.SHED, scope: str = "route:chat", waited_s: float = 0.0
+) -> Refused:
+    return Refused(one, Refusal(reason, scope, 1.0), "openai", waited_s)
+
+
+def test_a_call_admitted_at_once_was_offered_and_has_no_queue_time() -> None:
+    told = Told()
+    told.emit(Admitted(call(), "openai", 0.0))
+    seen = told.scrape()
+    assert seen.get("calls_offered_total", **FLOW) == 1
+    assert seen.get("calls_admitted_total", **FLOW) == 1
+    assert seen.get("age_at_dispatch_seconds_count", **LANE) == 1
+    assert seen.get("age_at_dispatch_seconds_bucket", **LANE, le="0.001") == 1
+    assert seen.get("queue_time_seconds_count", **LANE) is None
+
+
+def test_a_call_that_waited_was_offered_once_and_its_wait_is_timed() -> None:
+    told, one = Told(), call()
+    told.emit(Queued(one, "openai"))
+    told.emit(Admitted(one, "openai", 0.5))
+    seen = told.scrape()
+    assert seen.get("calls_offered_total", **FLOW) == 1
+    assert seen.get("age_at_dispatch_seconds_sum", **LANE) == 0.5
+    assert seen.get("queue_time_seconds_sum", **LANE) == 0.5
+
+
+def test_a_call_refused_in_the_instant_it_was_queued_is_offered_once() -> None:
+    told, one = Told(), call()
+    told.emit(Queued(one, "openai"))
+    told.emit(refused(one, Reason.DISPLACED))
+    assert told.scrape().get("calls_offered_total", **FLOW) == 1
+
+
+def test_a_call_offered_to_a_second_upstream_is_offered_twice() -> None:
+    told, one = Told(), call()
+    told.emit(Queued(one, "openai"))
+    told.emit(refused(one, Reason.WAITED_TOO_LONG, waited_s=1.0))
+    told.emit(Admitted(one, "azure", 0.0))
+    seen = told.scrape()
+    assert seen.total("calls_offered_total") == 2
+    assert seen.get("calls_admitted_total", **{**FLOW, "upstream": "azure"}) == 1
+
+
+def test_refusals_are_told_apart_by_reason_and_by_kind_of_scope() -> None:
+    told = Told()
+    told.emit(refused(call(), Reason.BUCKET_EMPTY, "caller:3fa9c1"))
+    told.emit(refused(call(), Reason.BUCKET_EMPTY, "caller:77aa00"))
+    told.emit(refused(call(), Reason.BUCKET_EMPTY, "planet:mars"))
+    seen = told.scrape()
+    assert seen.get("calls_refused_total", **FLOW, reason="bucket_empty", scope="caller") == 2
+    assert seen.get("calls_refused_total", **FLOW, reason="bucket_empty", scope="others") == 1
+
+
+def test_a_lease_that_was_not_used_has_no_upstream_time() -> None:
+    told = Told()
+    told.emit(Settled(call(), "openai", Outcome.UNUSED, 0.0))
+    told.emit(Settled(call(), "openai", Outcome.SUCCEEDED, 2.0))
+    seen = told.scrape()
+    assert seen.get("calls_settled_total", **FLOW, outcome="unused") == 1
+    assert seen.get("upstream_time_seconds_count", **LEG) == 1
+    assert seen.get("upstream_time_seconds_sum", **LEG) == 2.0
+
+
+def test_an_answer_is_counted_by_its_class_of_status_and_timed() -> None:
+    told = Told()
+    relayed = told.telemetry.relayed
+    relayed(call(), "openai", outcome=Outcome.SUCCEEDED, status=200, total_s=3.0, first_byte_s=0.25)
+    relayed(call(), "openai", outcome=Outcome.OVERLOADED, status=429, total_s=1.0, first_byte_s=0.25)
+    relayed(
+        call(), "openai", outcome=Outcome.FAILED, status=None, total_s=1.0, reason=Reason.UPSTREAM_TIMEOUT
+    )
+    seen = told.scrape()
+    assert [seen.get("answers_total", **FLOW, status=s) for s in ("2xx", "4xx", "none")] == [1, 1, 1]
+    assert seen.get("failures_total", **FLOW, reason="upstream_timeout") == 1
+    assert seen.get("first_byte_seconds_count", **LEG) == 2
+    assert seen.get("call_seconds_sum", **LANE) == 5.0
+
+
+def test_moves_of_a_breaker_are_counted_by_the_phase_moved_into() -> None:
+    told = Told()
+    told.emit(BreakerMoved("openai", "closed", "open", "20 of 20 calls failed"))
+    told.emit(BreakerMoved("openai", "open", "half-open", "a probe"))
+    told.emit(BreakerMoved("openai", "half-open", "open", "a probe failed"))
+    seen = told.scrape()
+    assert seen.get("breaker_moves_total", upstream="openai", phase="open") == 2
+    assert seen.get("breaker_moves_total", upstream="openai", phase="half-open") == 1
+
+
+def test_what_is_wrong_with_requests_and_reloads_is_counted() -> None:
+    told = Told()
+    told.telemetry.unknown_priority("chat")
+    told.telemetry.unknown_route()
+    told.telemetry.malformed("chat")
+    told.telemetry.reloaded(ok=False, problems="line 3")
+    seen = told.scrape()
+    assert seen.get("unknown_priority_total", route="chat") == 1
+    assert seen.get("unknown_route_total") == 1
+    assert seen.get("malformed_total", route="chat") == 1
+    assert seen.get("config_reloads_total", result="failed") == 1
+    assert seen.get("config_reloads_total", result="ok") == 0
+    assert seen.get("config_reload_timestamp_seconds", result="failed") == told.wall.now
+    assert seen.get("config_reload_timestamp_seconds", result="ok") is None
+
+
+def test_counts_keep_their_names_when_a_reload_renames_the_classes() -> None:
+    told = Told()
+    told.emit(Admitted(call(rank=1), "openai", 0.0))
+    told.telemetry.reclassify(("urgent", "batch"))
+    told.emit(Admitted(call(rank=1), "openai", 0.0))
+    told.emit(Admitted(call(rank=2), "openai", 0.0))  # of before the reload: its class exists no more
+    seen = told.scrape()
+    assert seen.total("calls_admitted_total", priority="normal") == 1
+    assert seen.total("calls_admitted_total", priority="batch") == 2
+
+
+def test_a_reload_that_keeps_the_classes_goes_on_with_the_same_counts() -> None:
+    told = Told()
+    told.emit(Admitted(call(), "openai", 0.0))
+    told.telemetry.reclassify(("critical", "normal", "background"))
+    told.emit(Admitted(call(), "openai", 0.0))
+    assert told.scrape().get("calls_admitted_total", **FLOW) == 2
+
+
+def test_ten_thousand_callers_runs_and_tools_add_no_series() -> None:
+    told = Told()
+    told.emit(Admitted(call(), "openai", 0.0))
+    told.emit(refused(call(), Reason.CAP_REACHED, "tool:github/search"))
+    before = len(told.scrape().samples)
+    for n in range(10_000):
+        one = call(caller=f"caller-{n}", run=f"run-{n}", tool=f"tool-{n}")
+        told.emit(Admitted(one, "openai", 0.0))
+        told.emit(refused(one, Reason.CAP_REACHED, f"tool:github/tool-{n}"))
+    assert len(told.scrape().samples) == before
+
+
+def test_names_without_end_become_others_and_nothing_is_lost() -> None:
+    told = Told()
+    for n in range(10_000):
+        told.emit(Admitted(call(route=f"route-{n}"), f"upstream-{n}", 0.0))
+        told.telemetry.malformed(f"route-{n}")
+    seen = told.scrape()
+    assert seen.total("calls_admitted_total") == 10_000
+    assert seen.total("calls_admitted_total", route="others") == 10_000 - MOST_VALUES
+    assert seen.total("malformed_total", route="others") == 10_000 - MOST_VALUES
+    assert len(seen.samples) < 60 * MOST_VALUES
+
+
+@given(st.sampled_from([WAIT_BOUNDS_S, ANSWER_BOUNDS_S]), st.data())
+def test_a_histogram_counts_each_value_under_every_bound_it_does_not_exceed(
+    bounds: tuple[float, ...], data: st.DataObject
+) -> None:
+    values = data.draw(st.lists(st.one_of(st.floats(0, 1000), st.sampled_from(bounds))))
+    histogram = Histogram(bounds)
+    for value in values:
+        histogram.observe(value)
+    for position, bound in enumerate(bounds):
+        assert sum(histogram.cells[: position + 1]) == sum(value <= bound for value in values)
+    assert sum(histogram.cells) == len(values)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["arrive", "admit", "refuse", "leave", "settle"]), st.integers(0, 99)))
+)
+def test_every_call_offered_is_admitted_refused_left_or_waiting_at_any_moment(
+    steps: list[tuple[str, int]],
+) -> None:
+    told = Told()
+    waiting: list[Call] = []
+    held: list[Call] = []
+    for step, pick in steps:
+        # A verdict falls on a call that waits, or else on one that has just come; it may fall at once.
+        one = (
+            waiting.pop(pick % len(waiting))
+            if waiting and step in ("admit", "refuse", "leave")
+            else call(pick % 3)
+        )
+        waited_s = float(pick % 2)
+        if step == "arrive":
+            told.emit(Queued(one, "openai"))
+            waiting.append(one)
+        elif step == "admit":
+            told.emit(Admitted(one, "openai", waited_s))
+            held.append(one)
+        elif step == "refuse":
+            told.emit(refused(one, waited_s=waited_s))
+        elif step == "leave":
+            told.emit(Left(one, "openai", waited_s))
+        elif held:
+            told.emit(Settled(held.pop(pick % len(held)), "openai", Outcome.SUCCEEDED, 0.1))
+    seen = told.scrape()
+    answered = sum(seen.total(f"calls_{end}_total") for end in ("admitted", "refused", "left"))
+    assert seen.total("calls_offered_total") == answered + len(waiting)
+    assert seen.total("calls_settled_total") == seen.total("calls_admitted_total") - len(held)
