@@ -15,9 +15,7 @@ RUN python -m venv "$APP" \
 
 FROM python:${PYTHON_VERSION}-slim
 LABEL org.opencontainers.image.title="backpressure" \
-      org.opencontainers.image.description="A reverse proxy that tells AI agents the truth about the capacity of the model and tool APIs they call" \
-      org.opencontainers.image.source="https://github.com/backpressure-proxy/backpressure-proxy" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.description="A reverse proxy that tells AI agents the truth about the capacity of the model and tool APIs they call"
 
 # A fixed number, so that Kubernetes can see without a look-up that it is not root.
 RUN groupadd --gid 10001 backpressure \

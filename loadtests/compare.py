@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -26,13 +26,12 @@ from typing import Any, Final
 from loadtests.figures import median_ratio
 from loadtests.origin import ANSWER
 from loadtests.peers import Case, Contender, contenders, nginx_command, nginx_origin_conf
-from loadtests.raw_client import BODY, PATH
+from loadtests.raw_client import BODY, HEADERS, PATH
 from loadtests.running import (
     StartError,
     await_port,
     cpu_s,
     end_on_sigterm,
-    fetch,
     free_port,
     pinned,
     running,
@@ -54,12 +53,16 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One contender with one case, started: where it listens and which process it is."""
+    """One contender with one case, started: where it listens, which process it is.
+
+    `closes`: it ends the connection with every answer, so that each call pays for a new one.
+    """
 
     name: str
     case: Case
     port: int
     pid: int
+    closes: bool
 
 
 def share_out(cores: Sequence[int], *, has_taskset: bool) -> Cores:
@@ -112,19 +115,23 @@ def start(
     process = stack.enter_context(running(name, pinned(contender.command(config), cores.proxy), folder))
     log = folder / f"{name}.log"
     await_port(process, port, log)
-    statuses = [_status(port) for _ in range(3)]  # the bucket holds one call, HAProxy's counts two
-    if statuses[-1] != (200 if case is Case.FORWARD else 429):
-        raise StartError(f"{name} answers {statuses}: {log.read_text(errors='replace')[-2000:]}")
-    return Turn(contender.name, case, port, process.pid)
+    answers = [_probe(port) for _ in range(3)]  # the bucket holds one call
+    status, closes = answers[-1]
+    if status != (200 if case is Case.FORWARD else 429):
+        raise StartError(f"{name} answers {answers}: {log.read_text(errors='replace')[-2000:]}")
+    return Turn(contender.name, case, port, process.pid, closes)
 
 
-def _status(port: int) -> int:
+def _probe(port: int) -> tuple[int, bool]:
+    """The status of one call, and whether the connection is closed after it."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        fetch(f"http://127.0.0.1:{port}{PATH}", BODY)
-    except urllib.error.HTTPError as refused:
-        refused.close()
-        return refused.code
-    return 200
+        connection.request("POST", PATH, BODY, dict(HEADERS))
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.will_close
+    finally:
+        connection.close()
 
 
 def measure(turn: Turn, wrk: str | None, cores: Cores, connections: int, seconds: float) -> dict[str, Any]:
@@ -143,6 +150,7 @@ def measure(turn: Turn, wrk: str | None, cores: Cores, connections: int, seconds
     return {
         "name": turn.name,
         "case": turn.case.value,
+        "closes": turn.closes,
         "per_s": told["requests"] / told["seconds"],
         "cpu_us": cpu_used_s / told["requests"] * 1e6,
         "busy": cpu_used_s / told["seconds"],
@@ -157,7 +165,7 @@ def tabulate(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for case, name in dict.fromkeys((one["case"], one["name"]) for one in rounds):
         own = [one for one in rounds if (one["case"], one["name"]) == (case, name)]
         ours = [one for one in rounds if (one["case"], one["name"]) == (case, OURS)]
-        row: dict[str, Any] = {"case": case, "name": name}
+        row: dict[str, Any] = {"case": case, "name": name, "closes": own[0]["closes"]}
         for figure in ("per_s", "cpu_us", "busy", "p50_ms", "p99_ms"):
             row[figure] = median(one[figure] for one in own)
         for figure in ("per_s", "cpu_us"):
@@ -175,6 +183,7 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{row['case']:<9}{row['name']:<14}{row['per_s']:>10.0f}{'*' if row['busy'] < BUSY else ' '}"
         f"{row['ours_per_s_ratio']:>9.2f}{row['cpu_us']:>9.1f}{row['ours_cpu_us_ratio']:>9.2f}"
         f"{row['busy']:>7.0%}{row['p50_ms']:>9.2f}{row['p99_ms']:>9.2f}"
+        f"{'  closes the connection each time' if row['closes'] else ''}"
         for row in rows
     ]
     if any(row["busy"] < BUSY for row in rows):
@@ -204,7 +213,12 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rounds: list[dict[str, Any]] = []
     with ExitStack() as stack:
         origin_port, origin = start_origin(stack, cores, folder)
-        turns = [start(stack, one, case, cores, origin_port, folder) for case in Case for one in found]
+        turns = [
+            start(stack, one, case, cores, origin_port, folder)
+            for case in Case
+            for one in found
+            if case in one.cases
+        ]
         used = {
             "proxies": ", ".join(f"{one.name} {one.version}" for one in found),
             "generator": "wrk" if wrk else "loadtests/raw_client.py",

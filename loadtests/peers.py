@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ class Contender:
     configure: Callable[[Case, int, int], str]
     command: Callable[[Path], list[str]]
     version: str
+    cases: tuple[Case, ...] = tuple(Case)
 
 
 def backpressure_yaml(case: Case, port: int, upstream_port: int, admin_port: int) -> str:
@@ -121,8 +123,12 @@ backend origin
 """
 
 
-def envoy_json(case: Case, port: int, upstream_port: int) -> str:
-    """One HTTP connection manager with a router; `local_ratelimit` before it in the refuse case."""
+def envoy_json(case: Case, port: int, upstream_port: int, *, reads_body_first: bool = False) -> str:
+    """One HTTP connection manager with a router; `local_ratelimit` before it in the refuse case.
+
+    Envoy refuses a POST at its headers and then closes the connection, for the body is still to come. With
+    `reads_body_first` a buffer filter stands in front: the refusal comes later, and the connection stays.
+    """
     filters = [_filter("router", "router.v3.Router", {})]
     if case is Case.REFUSE:
         always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
@@ -133,6 +139,8 @@ def envoy_json(case: Case, port: int, upstream_port: int) -> str:
             "filter_enforced": always,
         }
         filters.insert(0, _filter("local_ratelimit", "local_ratelimit.v3.LocalRateLimit", bucket))
+    if reads_body_first:
+        filters.insert(0, _filter("buffer", "buffer.v3.Buffer", {"max_request_bytes": 65536}))
     hosts = [{"name": "all", "domains": ["*"], "routes": [_TO_ORIGIN]}]
     manager = {
         "stat_prefix": "all",
@@ -203,24 +211,40 @@ def contenders(free_port: Callable[[], int], *, install: bool) -> list[Contender
     def ours(case: Case, port: int, upstream_port: int) -> str:
         return backpressure_yaml(case, port, upstream_port, free_port())
 
-    backpressure = str(Path(sys.executable).with_name("backpressure"))
-    found = [
-        Contender("backpressure", "yaml", ours, lambda file: [backpressure, "serve", str(file)], __version__)
-    ]
+    command = str(Path(sys.executable).with_name("backpressure"))
+    found = [Contender("backpressure", "yaml", ours, lambda file: [command, "serve", str(file)], __version__)]
     if envoy := envoy_binary(install=install):
-        quiet = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-        start = [str(envoy), *quiet, "--config-path"]
-        version = _version([str(envoy), "--version"])
-        found.append(Contender("envoy", "json", envoy_json, lambda file: [*start, str(file)], version))
+        found += _envoys(envoy)
     if nginx := shutil.which("nginx"):
         found.append(Contender("nginx", "conf", nginx_conf, nginx_command, _version([nginx, "-v"])))
     if haproxy := shutil.which("haproxy"):
+        start = [haproxy, "-db", "-f"]
         version = _version([haproxy, "-v"])
-        start_haproxy = [haproxy, "-db", "-f"]
-        found.append(
-            Contender("haproxy", "cfg", haproxy_cfg, lambda file: [*start_haproxy, str(file)], version)
-        )
+        found.append(Contender("haproxy", "cfg", haproxy_cfg, lambda file: [*start, str(file)], version))
     return found
+
+
+def _envoys(envoy: Path) -> list[Contender]:
+    """Envoy in both ways to refuse; there is one way to forward."""
+    start = [
+        str(envoy),
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--log-level",
+        "error",
+        "--config-path",
+    ]
+    version = _version([str(envoy), "--version"])
+
+    def command(file: Path) -> list[str]:
+        return [*start, str(file)]
+
+    buffering = partial(envoy_json, reads_body_first=True)
+    return [
+        Contender("envoy", "json", envoy_json, command, version),
+        Contender("envoy+buffer", "json", buffering, command, version, (Case.REFUSE,)),
+    ]
 
 
 def nginx_command(file: Path) -> list[str]:

@@ -34,7 +34,7 @@ class Departure(Protocol):
 class Lease:
     """What one call holds while it runs. `async with` it: it is settled exactly once, whatever happens.
 
-    Set `outcome` before the end; what ends without one said nothing about the upstream.
+    Set `outcome` before the end; what ends without one never reached its upstream, and gets all back.
     """
 
     __slots__ = ("_admission", "_grant", "outcome")
@@ -42,7 +42,7 @@ class Lease:
     def __init__(self, admission: Admission, grant: Grant) -> None:
         self._admission = admission
         self._grant = grant
-        self.outcome = Outcome.IGNORED
+        self.outcome = Outcome.UNUSED
 
     @property
     def waited_s(self) -> float:

@@ -19,7 +19,7 @@ from proxy.dialects.base import Malformed
 from proxy.dialects.fingerprint import digest
 from proxy.recognise import Arrival, Serving, complaint, recognise
 from proxy.routing import Rung
-from proxy.upstream import CallerGone, Request, relay
+from proxy.upstream import CallerGone, Request, UnsendableRequest, relay
 from proxy.wire import TooLarge, Wire
 
 SMALL_BYTES: Final = 64 * 1024
@@ -69,12 +69,11 @@ class Pipeline:
             if rung.model and (wire.length or 0) > serving.peek_bytes:
                 continue  # too large to be rewritten for another model
             try:
-                request = await _request(wire, arrival, rung, serving.peek_bytes)
-            except (Malformed, TooLarge) as error:
+                no = await self._try(wire, arrival, rung, serving)
+            except (Malformed, TooLarge, UnsendableRequest) as error:
                 answer = complaint(error, arrival.route, serving)
                 await wire.answer(answer.status, answer.headers, answer.body)
                 return
-            no = await self._try(wire, arrival, rung, request, serving)
             if no is None:
                 return
             refusal = refusal or no  # the first "no" is the one about what was asked for
@@ -83,20 +82,25 @@ class Pipeline:
         if refusal is not None:
             await self._refuse(wire, arrival, refusal, serving)
 
-    async def _try(
-        self, wire: Wire, arrival: Arrival, rung: Rung, request: Request, serving: Serving
-    ) -> Refusal | None:
+    async def _try(self, wire: Wire, arrival: Arrival, rung: Rung, serving: Serving) -> Refusal | None:
         """One rung: be admitted, and be relayed under the lease. None when the call has ended."""
         call, name = arrival.call, rung.upstream.name
         if arrival.ask is not None and arrival.ask.exempt:  # an agent's whole session lives by these
-            result = await relay(rung.upstream, request, wire)
+            result = await relay(rung.upstream, await _request(wire, arrival, rung), wire)
         else:
             # One queue a call: a fallback has room now, or is none.
             may_wait = rung is arrival.route.ladder[0]
+            if rung.model:
+                await wire.read_all(serving.peek_bytes)  # to be rewritten: read before a permit is held
             verdict = await serving.admission.enter(call, name, wire, may_wait=may_wait)
+            if isinstance(verdict, Refusal):
+                waited_s = self._clock() - call.arrived_at
+                serving.telemetry.emit(Refused(call, verdict, name, waited_s))
             if not isinstance(verdict, Lease):
                 return verdict  # refused, or None: the caller left while it waited
             async with verdict as lease:  # settles exactly once, whatever happens below
+                request = await _request(wire, arrival, rung)
+                lease.outcome = Outcome.IGNORED  # what is cancelled from here on says nothing
                 result = await relay(rung.upstream, request, wire, deadline=arrival.until)
                 lease.outcome = result.outcome
 
@@ -133,29 +137,27 @@ class Pipeline:
 
     async def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
         """Say no in the words of the caller's own API, and remember who was told to come back when."""
-        call, route, now = arrival.call, arrival.route, self._clock()
-        if kind_of(refusal.reason) is not Kind.UPSTREAM:
-            if refusal.retry_after_s is not None and route.counts_retries:
-                serving.repeats.refused(arrival.key, refusal.retry_after_s, now)
-            upstream = route.ladder[0].upstream.name
-            serving.telemetry.emit(Refused(call, refusal, upstream, now - call.arrived_at))
+        route = arrival.route
+        if kind_of(refusal.reason) is not Kind.UPSTREAM:  # then it is remembered as a failure
+            retry_after_s = refusal.retry_after_s
+            if retry_after_s is not None and route.counts_retries:
+                serving.repeats.refused(arrival.key, retry_after_s, self._clock())
         answer = route.dialect.refuse(
             refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status
         )
         await wire.answer(answer.status, answer.headers, answer.body)
 
 
-async def _request(wire: Wire, arrival: Arrival, rung: Rung, most_bytes: int) -> Request:
-    """What to send to a rung's upstream.
+async def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
+    """What to send to a rung's upstream. Waits for nobody. Raises Malformed.
 
-    The body is read here only where another model must be written into it, or where it is small and has
-    arrived, so that reading waits for nobody. Raises Malformed, TooLarge, CallerGone.
+    A small body that has arrived is read here; any other is pulled by the relay.
     """
     body = wire.body
-    if rung.model:
-        body = arrival.route.dialect.with_model(await wire.read_all(most_bytes), rung.model)
-    elif body is None and wire.body_arrived and wire.length is not None and wire.length <= SMALL_BYTES:
+    if body is None and wire.body_arrived and wire.length is not None and wire.length <= SMALL_BYTES:
         body = await wire.read_all(SMALL_BYTES)
+    if rung.model:
+        body = arrival.route.dialect.with_model(body or b"", rung.model)
     return Request(
         method=wire.method,
         target=rung.upstream.target(arrival.rest, wire.query),

@@ -18,6 +18,7 @@ from proxy.dialects.fingerprint import digest
 from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry
 from proxy.routing import Match, Route, Table
 from proxy.telemetry import Telemetry
+from proxy.upstream import UnsendableRequest
 from proxy.wire import TooLarge, Wire
 
 EARLY_S: Final = 0.1
@@ -72,7 +73,9 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
         return complaint(error, route, serving)
 
 
-def complaint(error: Malformed | BadHeader | TooLarge, route: Route, serving: Serving) -> Answer:
+def complaint(
+    error: Malformed | BadHeader | TooLarge | UnsendableRequest, route: Route, serving: Serving
+) -> Answer:
     """The answer to a request that makes no call, in its dialect's shape. Says what to change."""
     serving.telemetry.malformed(route.name)
     match error:
@@ -80,6 +83,8 @@ def complaint(error: Malformed | BadHeader | TooLarge, route: Route, serving: Se
             return route.dialect.error(400, "malformed_body", str(error))
         case BadHeader():
             return route.dialect.error(400, "bad_header", str(error))
+        case UnsendableRequest():
+            return route.dialect.error(400, "unsendable_request", str(error))
         case TooLarge():
             most = f"over {serving.peek_bytes} bytes"
             return route.dialect.error(413, "body_too_large", f"This route reads bodies, and this is {most}.")

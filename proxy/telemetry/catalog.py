@@ -29,8 +29,8 @@ _COUNTERS: Final = (
     ("calls_refused_total", (*_FLOW, "reason", "scope"), "Calls refused, at the door or from the queue."),
     ("calls_left_total", _FLOW, "Calls whose caller disconnected before a verdict."),
     ("calls_settled_total", (*_FLOW, "outcome"), "Leases that ended."),
-    ("answers_total", (*_FLOW, "status"), "Admitted calls that ended, by class of the upstream's status."),
-    ("failures_total", (*_FLOW, "reason"), "Admitted calls that the upstream failed."),
+    ("answers_total", (*_FLOW, "status"), "Calls sent upstream that ended, by class of its status."),
+    ("failures_total", (*_FLOW, "reason"), "Calls sent upstream that it failed."),
     ("breaker_moves_total", (*_UPSTREAM, "phase"), "Moves of a breaker into a phase."),
     ("config_reloads_total", ("result",), "Reloads of the configuration, ok or failed."),
     ("unknown_priority_total", ("route",), "Calls with a priority that is not configured."),
@@ -43,7 +43,7 @@ _COUNTERS: Final = (
 _HISTOGRAMS: Final = (
     ("age_at_dispatch_seconds", _LANE, "Time in the queue of every admitted call, 0 for most."),
     ("queue_time_seconds", _LANE, "Time in the queue of the calls that waited, however it ended."),
-    ("call_seconds", _LANE, "From the arrival of an admitted call to the end of its answer."),
+    ("call_seconds", _LANE, "From the arrival of a call that was sent upstream to the end of its answer."),
     ("upstream_time_seconds", _LEG, "Time a lease was held, unused leases left out."),
     ("first_byte_seconds", _LEG, "From dispatch to the first byte of the upstream's answer."),
 )

@@ -10,10 +10,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import Final, NamedTuple
 
+from proxy.core.survey import OTHERS
 from proxy.core.verdict import Outcome, Reason
-
-OTHERS: Final = "others"
-"""The label of whatever came after a label was full; `core/state.py` uses the same word."""
 
 MOST_VALUES: Final = 200
 """Distinct values one label may take. The configuration names them; this holds if something else does."""
@@ -24,7 +22,7 @@ WAIT_BOUNDS_S: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ANSWER_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0)
 """For time spent upstream: from a cached tool answer to the 600 s at which the SDKs give up."""
 
-SCOPES: Final = frozenset({"caller", "run", "route", "upstream", "tool", "lane", "store", "proxy"})
+SCOPES: Final = frozenset({"caller", "run", "route", "upstream", "tool", "store", "proxy"})
 """What a refusal's scope may begin with; anything else is counted as `others`."""
 
 

@@ -10,8 +10,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from proxy.core.breaker import CLOSED, HALF_OPEN, OPEN
 from proxy.core.state import BreakerState, BucketState, CapState, GateState
+from proxy.core.survey import OTHERS
 from proxy.telemetry.catalog import CATALOG, PREFIX
-from proxy.telemetry.counts import OTHERS, Flows, Histogram, Labels
+from proxy.telemetry.counts import Flows, Histogram, Labels
 
 Row = tuple[tuple[str, ...], float]
 
@@ -116,7 +117,7 @@ def _breakers(breakers: tuple[BreakerState, ...]) -> Iterator[Metric]:
 
 
 def _caps(rows: tuple[CapState, ...], labels: Labels) -> dict[str, tuple[int, int]]:
-    """In flight and slots by cap, those without a label summed up (tools may name themselves)."""
+    """In flight and slots by cap, those without a label summed up."""
     shown: dict[str, tuple[int, int]] = {}
     for row in rows:
         key = labels.keep(row.key)

@@ -15,14 +15,18 @@ from proxy import __version__
 from proxy.core.call import Call
 from proxy.core.events import Admitted, BreakerMoved, Event, Left, Queued, Refused, Settled
 from proxy.core.state import GateState
+from proxy.core.survey import OTHERS
 from proxy.core.verdict import Outcome, Reason
 from proxy.telemetry import families
-from proxy.telemetry.counts import OTHERS, SCOPES, Flows, Labels
+from proxy.telemetry.counts import SCOPES, Flow, Flows, Labels
 from proxy.telemetry.log import Log
 
 _FAILED: Final = Outcome.FAILED
 _UNUSED: Final = Outcome.UNUSED
 """Reading a member of an enum class costs 110 ns in Python 3.11: a third of what an event may cost."""
+
+LONGEST_WAIT_S: Final = 3600.0
+"""No queue holds a call for an hour. Who is remembered for longer must not be remembered for ever."""
 
 
 class Telemetry:
@@ -31,8 +35,9 @@ class Telemetry:
     `emit` is the core's `Emit`. `state` is asked once for every scrape. `classes` names the priorities by
     rank; call `reclassify` when a reload changed them. Counters never fall and survive a reload.
 
-    At any instant, summed over all labels: offered = admitted + refused + left + waiting, and
-    settled = admitted - in flight.
+    At any instant, for each route and priority: offered = admitted + refused + left + waiting, and
+    settled = admitted - in flight. (By upstream only without fallbacks: who waited for one upstream may be
+    admitted to another.)
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class Telemetry:
         self._version = version
         self._wall = wall
         self._flows = Flows(classes)
-        self._waiting: set[Call] = set()  # as long as the queues are: each ends by an event
+        self._waiting: dict[Call, Flow] = {}  # by the time they were queued, oldest first
         self._labels = Labels()  # routes and upstreams of the counters below
         self._cap_labels, self._bucket_labels = Labels(), Labels()
         self._unknown_priority: defaultdict[str, int] = defaultdict(int)
@@ -86,7 +91,7 @@ class Telemetry:
         reason: Reason | None = None,
         detail: str = "",
     ) -> None:
-        """An admitted call ended. A failed one is logged.
+        """A call that was sent upstream ended. A failed one is logged.
 
         `status` is the upstream's, None when it gave none; `first_byte_s` counts from dispatch, `total_s`
         from the call's arrival. `reason` tells a timeout from another failure; `detail` is for the log.
@@ -159,8 +164,10 @@ class Telemetry:
 
     def _queued(self, event: Queued) -> None:
         call = event.call
-        self._waiting.add(call)
-        self._flows[call.route, call.rank, event.upstream].offered += 1
+        flow = self._flows[call.route, call.rank, event.upstream]
+        flow.offered += 1
+        self._waiting[call] = flow
+        self._forget_lost(call.arrived_at - LONGEST_WAIT_S)
 
     def _admitted(self, event: Admitted) -> None:
         call, waited_s, waiting = event.call, event.waited_s, self._waiting
@@ -171,18 +178,18 @@ class Telemetry:
         else:
             flow.age_at_dispatch.cells[0] += 1  # the same at a third of the price, for nearly every call
         if waiting and call in waiting:
-            waiting.discard(call)
+            del waiting[call]
             flow.queue_time.observe(waited_s)
         else:
             flow.offered += 1
 
     def _refused(self, event: Refused) -> None:
-        call, refusal = event.call, event.refusal
+        call, refusal, waiting = event.call, event.refusal, self._waiting
         flow = self._flows[call.route, call.rank, event.upstream]
         scope = refusal.scope.partition(":")[0]
         flow.refused[(refusal.reason, scope if scope in SCOPES else OTHERS)] += 1
-        if self._waiting and call in self._waiting:
-            self._waiting.discard(call)
+        if waiting and call in waiting:
+            del waiting[call]
             flow.queue_time.observe(event.waited_s)
         else:
             flow.offered += 1
@@ -194,10 +201,16 @@ class Telemetry:
         flow = self._flows[call.route, call.rank, event.upstream]
         flow.left += 1
         if call in self._waiting:
-            self._waiting.discard(call)
+            del self._waiting[call]
             flow.queue_time.observe(event.waited_s)
         else:
             flow.offered += 1
+
+    def _forget_lost(self, before: float) -> None:
+        """Count as left whoever was queued and arrived `before`: its end was never told, and now is past."""
+        waiting = self._waiting
+        while (oldest := next(iter(waiting))).arrived_at < before:
+            waiting.pop(oldest).left += 1
 
     def _settled(self, event: Settled) -> None:
         call = event.call

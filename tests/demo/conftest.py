@@ -18,9 +18,13 @@ HOURS = 36_000.0
 
 
 @pytest.fixture
-async def demo() -> AsyncIterator[Running]:
+async def demo(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Running]:
+    """An upstream that must never give uvicorn a reason to complain, whatever is done to it."""
     async with serve_demo(Behaviour(latency_s=0, event_gap_s=0)) as running:
         yield running
+    assert [
+        record.getMessage() for record in caplog.get_records("call") if record.name == "uvicorn.error"
+    ] == []
 
 
 @pytest.fixture

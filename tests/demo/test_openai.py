@@ -39,6 +39,12 @@ async def test_the_sdk_reads_a_stream_of_as_many_words_as_events(sdk, demo):
     assert all(chunk.usage is None for chunk in chunks)
 
 
+async def test_a_stream_ends_with_done(http, chat_body):
+    answer = await http.post("/v1/chat/completions", json=chat_body(stream=True))
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.text.endswith("}\n\ndata: [DONE]\n\n")
+
+
 async def test_usage_comes_as_the_last_chunk_when_it_is_asked_for(sdk):
     stream = await sdk.chat.completions.create(
         model="demo-large", messages=HELLO, stream=True, stream_options={"include_usage": True}

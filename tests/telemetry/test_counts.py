@@ -9,6 +9,7 @@ from proxy.core.call import Call
 from proxy.core.events import Admitted, BreakerMoved, Left, Queued, Refused, Settled
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.telemetry.counts import ANSWER_BOUNDS_S, MOST_VALUES, WAIT_BOUNDS_S, Histogram
+from proxy.telemetry.telemetry import LONGEST_WAIT_S
 from tests.telemetry.kit import Told, call
 
 FLOW = {"route": "chat", "priority": "normal", "upstream": "openai"}
@@ -50,14 +51,32 @@ def test_a_call_refused_in_the_instant_it_was_queued_is_offered_once() -> None:
     assert told.scrape().get("calls_offered_total", **FLOW) == 1
 
 
-def test_a_call_offered_to_a_second_upstream_is_offered_twice() -> None:
+def test_a_call_that_waited_for_one_upstream_and_is_admitted_to_another_was_offered_once() -> None:
     told, one = Told(), call()
     told.emit(Queued(one, "openai"))
-    told.emit(refused(one, Reason.WAITED_TOO_LONG, waited_s=1.0))
     told.emit(Admitted(one, "azure", 0.0))
     seen = told.scrape()
-    assert seen.total("calls_offered_total") == 2
+    assert seen.get("calls_offered_total", **FLOW) == 1
+    assert seen.total("calls_offered_total") == 1
     assert seen.get("calls_admitted_total", **{**FLOW, "upstream": "azure"}) == 1
+
+
+def test_a_call_that_left_at_the_door_was_offered() -> None:
+    told = Told()
+    told.emit(Left(call(), "openai", 0.0))
+    seen = told.scrape()
+    assert (seen.total("calls_offered_total"), seen.total("calls_left_total")) == (1, 1)
+
+
+def test_a_call_whose_end_was_never_told_is_forgotten_and_counted_as_left() -> None:
+    # Seen with a caller that disconnects in the very turn in which its refusal is decided.
+    told = Told()
+    told.emit(Queued(call(arrived_at=0.0), "openai"))
+    told.emit(Queued(call(arrived_at=LONGEST_WAIT_S), "openai"))
+    assert told.scrape().total("calls_left_total") == 0
+    told.emit(Queued(call(arrived_at=LONGEST_WAIT_S + 1.0), "openai"))
+    assert told.scrape().get("calls_left_total", **FLOW) == 1
+    assert len(told.telemetry._waiting) == 2
 
 
 def test_refusals_are_told_apart_by_reason_and_by_kind_of_scope() -> None:

@@ -1,0 +1,87 @@
+"""The oracle's own books: what was granted, recounted from the list of grants and from nothing else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from proxy.core.gate import Grant
+from proxy.core.policy import BucketPolicy, Policy, QuotaPolicy
+
+GRAIN_S = 1e-5
+
+
+class Ledger:
+    """Every grant, in order of time; those that were not used are struck out again."""
+
+    def __init__(self) -> None:
+        self.held: list[Grant] = []
+        self._of_bucket: dict[str, list[tuple[Grant, BucketPolicy]]] = defaultdict(list)
+        self._quota: dict[str, tuple[float, list[Grant]]] = {}
+        self._cap_allows: dict[str, int] = {}
+
+    def granted(self, grant: Grant) -> None:
+        """Write it down and check every promise that a grant could break."""
+        self.held.append(grant)
+        for key, policy in grant.claims.buckets:
+            self._of_bucket[key].append((grant, policy))
+            self._check_rate(key, policy)
+        for key, quota in grant.claims.quotas:
+            self._check_quota(key, quota, grant)
+
+    def settled(self, grant: Grant, *, unused: bool) -> None:
+        self.held.remove(grant)
+        if unused:
+            for key, _ in grant.claims.buckets:
+                self._of_bucket[key] = [row for row in self._of_bucket[key] if row[0] is not grant]
+            for key, _ in grant.claims.quotas:
+                counted = self._quota[key][1]
+                if grant in counted:
+                    counted.remove(grant)
+
+    def adopted(self, policy: Policy) -> None:
+        """Buckets with other numbers begin a new count; caps that shrank let their holders finish."""
+        states = [
+            bucket
+            for route in policy.routes.values()
+            for bucket in (*route.buckets, *(each for tool in route.tools.values() for each in tool.buckets))
+        ]
+        for key, rows in self._of_bucket.items():
+            kept = [bucket for bucket in states if key.startswith(f"{bucket.key}|")]
+            self._of_bucket[key] = [row for row in rows if row[1] in kept]
+
+    def check_held(self, counted: dict[str, int], slots: dict[str, int]) -> None:
+        """granted − settled = held; above the cap only who was there before it shrank."""
+        own: dict[str, int] = defaultdict(int)
+        for grant in self.held:
+            for key, _ in grant.claims.caps:
+                own[key] += 1
+        assert counted == dict(own)
+        for key, count in own.items():
+            allowed = max(slots.get(key, 0), self._cap_allows.get(key, 0))
+            assert count <= allowed, f"{count} in flight under {key}, which allows {allowed}"
+        self._cap_allows = {key: count for key, count in own.items() if count > slots.get(key, 0)}
+
+    def check_level(self, key: str, policy: BucketPolicy, level: float, now: float) -> None:
+        """The bucket has lost what was used, and nothing else."""
+        full_at = float("-inf")
+        for grant, _ in self._of_bucket[key]:
+            full_at = max(full_at, grant.at) + 1 / policy.rate_per_s
+        used = max(0.0, full_at - now) * policy.rate_per_s
+        assert level <= max(0.0, policy.burst - used) + GRAIN_S * policy.rate_per_s
+
+    def bucket_rows(self) -> list[tuple[str, BucketPolicy]]:
+        return [(key, rows[-1][1]) for key, rows in self._of_bucket.items() if rows]
+
+    def _check_rate(self, key: str, policy: BucketPolicy) -> None:
+        times = [grant.at for grant, of in self._of_bucket[key] if of == policy]
+        for count, began in enumerate(reversed(times), start=1):
+            may = policy.burst + policy.rate_per_s * (times[-1] - began + GRAIN_S)
+            assert count <= may, f"{count} of {key} in {times[-1] - began}s, {may} are allowed"
+
+    def _check_quota(self, key: str, quota: QuotaPolicy, grant: Grant) -> None:
+        began, counted = self._quota.get(key, (float("-inf"), []))
+        if grant.at >= began + quota.window_s - GRAIN_S:
+            began, counted = grant.at, []
+        counted.append(grant)
+        self._quota[key] = (began, counted)
+        assert len(counted) <= quota.amount, f"{len(counted)} of {quota.amount} under {key}"

@@ -1,0 +1,109 @@
+"""Policies as hypothesis draws them: small numbers, so that everything runs out."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from proxy.core.policy import (
+    BreakerPolicy,
+    BucketPolicy,
+    CapPolicy,
+    Per,
+    Policy,
+    QueuePolicy,
+    QuotaPolicy,
+    RetryBudgetPolicy,
+    RoutePolicy,
+    ToolPolicy,
+    UpstreamPolicy,
+)
+
+CLASSES = ("critical", "normal", "background")
+UPSTREAMS = ("north", "south")
+ROUTES = ("chat", "code", "work")
+CALLERS = ("ann", "bob", "cy")
+RUNS = ("", "run-1", "run-2")
+TOOLS = ("", "read", "write", "else-1", "else-2")
+
+RATES = (0.1, 0.5, 1.0, 1 / 3, 7.0)
+
+
+@st.composite
+def bucket_policies(draw: st.DrawFn, prefix: str) -> tuple[BucketPolicy, ...]:
+    pers = draw(st.lists(st.sampled_from(Per), unique=True, max_size=3))
+    return tuple(
+        BucketPolicy(
+            # As `settings/policies.py` names them: the bucket of an upstream is one for all routes.
+            key="all/upstream" if per is Per.UPSTREAM else f"{prefix}/{per}",
+            per=per,
+            rate_per_s=0.5 if per is Per.UPSTREAM else draw(st.sampled_from(RATES)),
+            burst=3.0 if per is Per.UPSTREAM else float(draw(st.sampled_from((1, 1.5, 2, 5)))),
+            label="so many",
+        )
+        for per in pers
+    )
+
+
+@st.composite
+def quota_policies(draw: st.DrawFn, prefix: str) -> tuple[QuotaPolicy, ...]:
+    if draw(st.integers(0, 2)):
+        return ()
+    per, window_s = draw(st.sampled_from((Per.CALLER, Per.ROUTE, Per.RUN))), draw(st.sampled_from((5, 40, 3600)))
+    amount = draw(st.integers(1, 6))
+    return (QuotaPolicy(f"{prefix}/quota/{per}/{window_s}", per, amount, window_s, "so many a window"),)
+
+
+@st.composite
+def routes(draw: st.DrawFn, name: str) -> RoutePolicy:
+    tools = {
+        tool: ToolPolicy(
+            slots=draw(st.none() | st.integers(1, 2)), buckets=draw(bucket_policies(f"{name}/{tool}"))
+        )
+        for tool in draw(st.lists(st.sampled_from(("read", "write", "*")), unique=True, max_size=2))
+    }
+    return RoutePolicy(
+        name=name,
+        queue=QueuePolicy(draw(st.sampled_from((0, 1, 2, 5, 8))), draw(st.sampled_from((0.5, 3.0, 20.0)))),
+        shed_at=draw(st.sampled_from(((2.0, 2.0, 2.0), (2.0, 1.0, 0.5), (2.0, 0.5, 0.3)))),
+        buckets=draw(bucket_policies(name)),
+        quotas=draw(quota_policies(name)),
+        cap=draw(st.none() | st.builds(CapPolicy, st.just(f"route:{name}"), st.integers(1, 3))),
+        tools=tools,
+    )
+
+
+breakers = st.builds(
+    BreakerPolicy,
+    failure_ratio=st.sampled_from((0.3, 0.5, 1.0)),
+    slow_call_s=st.sampled_from((1.0, 60.0)),
+    slow_ratio=st.sampled_from((0.5, 0.8)),
+    window_s=st.sampled_from((10.0, 30.0)),
+    minimum_calls=st.integers(1, 4),
+    open_for_s=st.sampled_from((0.7, 5.0, 90.0)),
+    probes=st.integers(1, 3),
+)
+
+retry_budgets = st.builds(
+    RetryBudgetPolicy,
+    ratio=st.sampled_from((0.0, 0.1, 0.5)),
+    floor_per_s=st.sampled_from((0.0, 1 / 60, 3 / 60)),
+)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Two upstreams, up to three routes that may each lead to both."""
+    names = draw(st.lists(st.sampled_from(ROUTES), unique=True, min_size=1))
+    return Policy(
+        classes=CLASSES,
+        routes={name: draw(routes(name)) for name in names},
+        upstreams={
+            name: UpstreamPolicy(
+                name=name,
+                cap=CapPolicy(f"upstream:{name}", draw(st.integers(1, 4))),
+                breaker=draw(st.none() | breakers),
+                retry_budget=draw(st.none() | retry_budgets),
+            )
+            for name in UPSTREAMS
+        },
+    )

@@ -1,0 +1,288 @@
+"""The real gate over the real store, on a manual clock, with an oracle that looks at every step."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from proxy.core.call import Call
+from proxy.core.claims import Claims, Shortfall
+from proxy.core.events import Admitted, Event, Left, Settled
+from proxy.core.gate import Gate, Grant
+from proxy.core.policy import Policy
+from proxy.core.survey import survey
+from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason, Refusal
+from proxy.core.waiting import Waiter
+from proxy.stores.breakers import BreakerMachine
+from proxy.stores.memory import MemoryStore
+from tests.core.properties.ledger import Ledger
+from tests.core.properties.policies import CALLERS
+from tests.kit.clock import ManualClock
+
+
+class WatchedStore(MemoryStore):
+    """The memory store; before each grant it lets the oracle compare who else could have had it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def reserve(self, claims: Claims, now: float) -> Shortfall | None:
+        if self.peek(claims, now) is None:
+            self._world.check_next(claims)
+        return super().reserve(claims, now)
+
+
+class World:
+    """One gate and everything that the oracle remembers of it."""
+
+    def __init__(self, policy: Policy, start: float = 1000.0) -> None:
+        self.clock = ManualClock(start)
+        self.ledger = Ledger()
+        self.store = WatchedStore(self)
+        self.offered: Call | None = None
+        self.waiters: list[Waiter] = []
+        self.ended: dict[int, str] = {}
+        self.calls: list[Call] = []
+        self.events: list[Event] = []
+        self.told: dict[tuple[str, float], list[float]] = defaultdict(list)
+        self.firsts: dict[str, list[float]] = defaultdict(list)
+        self.retries: dict[str, list[Grant]] = defaultdict(list)
+        self.depth_allows: dict[str, int] = {}
+        self.probes_allow: dict[str, int] = {}
+        self.gate = Gate(policy, self.store, BreakerMachine, self.events.append)
+
+    @property
+    def now(self) -> float:
+        return self.clock()
+
+    # ── what happens ────────────────────────────────────────────────────────────────────────────────
+
+    def offer(self, call: Call, upstream: str, *, may_wait: bool = True) -> Grant | Refusal | Waiter:
+        self.gate.advance(self.now)
+        self._take()
+        before = self.books()
+        self.calls.append(call)
+        self.offered = call
+        verdict = self.gate.offer(call, upstream, self.now, may_wait=may_wait)
+        self.offered = None
+        if isinstance(verdict, Waiter):
+            self.waiters.append(verdict)
+        else:
+            self._end(call, verdict)
+        self._take()
+        if not isinstance(verdict, Grant):
+            assert self.books() == before, "who was not admitted has spent nothing, and taught nothing"
+        self.check()
+        return verdict
+
+    def settle(self, grant: Grant, outcome: Outcome) -> None:
+        self.gate.settle(grant, outcome, self.now)
+        self.ledger.settled(grant, unused=outcome is Outcome.UNUSED)
+        if outcome is Outcome.UNUSED and grant.call.is_retry:
+            for payer in (grant.target.name, f"{grant.target.name}/{grant.call.caller}"):
+                self.retries[payer] = [other for other in self.retries[payer] if other is not grant]
+        self._take()
+        self.check()
+
+    def leave(self, waiter: Waiter) -> None:
+        before = self.books()
+        self.gate.leave(waiter, self.now)
+        self.gate.leave(waiter, self.now)  # it may be told twice that it has gone
+        self.waiters.remove(waiter)
+        self._once(waiter.call, "left")
+        assert self.books() == before, "who leaves costs nothing"
+        self._take()
+        self.check()
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.gate.advance(self.now)
+        self._take()
+        self.check()
+        for waiter in self.waiters:
+            assert self.now < waiter.expires_at <= waiter.since + waiter.route.queue.max_age_s
+            assert self.now < waiter.call.deadline
+
+    def adopt(self, policy: Policy) -> None:
+        # The oracle counts anew what has other numbers now, before the gate grants anything under them.
+        self.ledger.adopted(policy)
+        self.depth_allows = {name: self.gate.room.depth(name) for name in policy.routes}
+        self.firsts.clear()
+        self.retries.clear()
+        self.gate.adopt(policy, self.now)
+        self._take()
+        self.check()
+
+    def drain(self) -> None:
+        self.gate.drain(self.now)
+        self._take()
+        assert not self.waiters
+        self.check()
+
+    def _take(self) -> None:
+        for waiter in self.gate.take_decided():
+            assert waiter.verdict is not None
+            self.waiters.remove(waiter)  # and raises if it was decided before
+            self._end(waiter.call, waiter.verdict)
+        assert not self.gate.has_decided
+
+    def _end(self, call: Call, verdict: Grant | Refusal) -> None:
+        if isinstance(verdict, Grant):
+            self._once(call, "admitted")
+            self.ledger.granted(verdict)
+            self._check_retries(verdict)
+            return
+        self._once(call, "refused")
+        told = verdict.retry_after_s
+        assert told is not None
+        assert 0.0 <= told <= LONGEST_RETRY_AFTER_S
+        if verdict.reason is not Reason.WAITED_TOO_LONG or call.deadline > self.now:
+            others = self.told[verdict.scope, self.now]
+            assert all(abs(told - other) > 1e-9 for other in others), f"{told} was told before: {others}"
+            others.append(told)
+
+    def _once(self, call: Call, end: str) -> None:
+        assert id(call) not in self.ended, f"{call} was {self.ended[id(call)]}, and now {end}"
+        self.ended[id(call)] = end
+
+    # ── what must hold ──────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> None:
+        """Every invariant that can be seen from outside at rest."""
+        gate, now = self.gate, self.now
+        slots = {f"upstream:{name}": target.policy.cap.slots for name, target in gate.targets.items()}
+        for route in gate._routes.values():
+            if route.cap is not None:
+                slots[route.cap.key] = route.cap.slots
+        for key in self.store.cap_keys("tool:"):
+            name, _, tool = key.removeprefix("tool:").partition("/")
+            tools = gate._routes[name].tools
+            policy = tools.get(tool) or tools.get("*")
+            slots[key] = policy.slots if policy is not None and policy.slots is not None else 0
+        self.ledger.check_held({key: self.store.in_flight(key) for key in self.store.cap_keys("")}, slots)
+        for key, policy in self.ledger.bucket_rows():
+            self.ledger.check_level(key, policy, self.store.level(key, policy, now), now)
+        self._check_room()
+        self._check_probes()
+        for waiter in self.waiters:
+            assert not self.could_go(waiter), f"{waiter.call} waits although it could go"
+
+    def check_next(self, claims: Claims) -> None:
+        """`claims` are about to be granted: nobody who comes before them could have had it instead."""
+        whose = next((waiter for waiter in self.waiters if waiter.claims is claims), None)
+        call = self.offered if whose is None else whose.call
+        assert call is not None
+        place = (2 * call.rank + call.is_retry, float("inf") if whose is None else whose.seq)
+        for waiter in self.waiters:
+            its = 2 * waiter.call.rank + waiter.call.is_retry
+            if waiter.verdict is None and (its, waiter.seq) < place:
+                assert not self.could_go(waiter), f"{call} goes before {waiter.call}"
+
+    def could_go(self, waiter: Waiter) -> bool:
+        """By brute force: would this waiter pass every check at this moment?"""
+        call, target = waiter.call, waiter.target
+        if waiter.expires_at < self.now or call.deadline <= self.now:
+            return False
+        if target.breaker is not None and target.breaker.wait_s(self.now) != 0.0:
+            return False
+        if call.is_retry and target.retry_wait_s(call.caller, self.now)[1]:
+            return False
+        return self.store.peek(waiter.claims, self.now) is None
+
+    def books(self) -> Any:
+        """Everything that a refusal must leave as it was, without the queue."""
+        state = survey(self.gate, self.now, CALLERS)
+        targets = self.gate.targets.values()
+        return (
+            state.caps,
+            state.buckets,
+            state.breakers,
+            state.retry_budgets,
+            [(key, self.store.in_flight(key)) for key in self.store.cap_keys("")],
+            [self.store.level(key, policy, self.now) for key, policy in self.ledger.bucket_rows()],
+            dict(self.store._quotas._counts._windows),
+            [target.service_s for target in targets],
+            [target.retry_wait_s(caller, self.now) for target in targets for caller in CALLERS],
+            [(b._probes, b._probed, b._turn) for t in targets if (b := t.breaker) is not None],
+        )
+
+    def _check_room(self) -> None:
+        room, policy = self.gate.room, self.gate.policy
+        assert room.size == len(self.waiters)
+        assert {id(waiter) for waiter in room.waiters()} == {id(waiter) for waiter in self.waiters}
+        for name in ("chat", "code", "work"):
+            here = [waiter for waiter in self.waiters if waiter.route.name == name]
+            assert room.depth(name) == len(here)
+            assert room.oldest(name) == min((waiter.since for waiter in here), default=None)
+            size = policy.routes[name].queue.size if name in policy.routes else 0
+            allowed = max(size, self.depth_allows.get(name, len(here)))
+            assert len(here) <= allowed, f"{len(here)} wait for {name}, which allows {allowed}"
+            if name in self.depth_allows:
+                self.depth_allows[name] = min(len(here), self.depth_allows[name])
+        if not self.waiters:
+            assert room.lines.everyone() == []
+            assert self.gate.next_at() == float("inf")
+
+    def _check_probes(self) -> None:
+        for name, target in self.gate.targets.items():
+            breaker = target.breaker
+            if breaker is None or breaker.phase != "half-open":
+                self.probes_allow.pop(name, None)
+                continue
+            out = sum(
+                grant.target is target and grant.turn == breaker._turn for grant in self.ledger.held
+            )
+            assert out == breaker._probes
+            assert target.policy.breaker is not None
+            allowed = max(target.policy.breaker.probes, self.probes_allow.get(name, 0))
+            assert out <= allowed
+            self.probes_allow[name] = out
+
+    def _check_retries(self, grant: Grant) -> None:
+        """In each minute that ends with a retry: retries ≤ ratio × firsts + floor."""
+        budget = grant.target.policy.retry_budget
+        if budget is None:
+            return
+        for payer in (grant.target.name, f"{grant.target.name}/{grant.call.caller}"):
+            if not grant.call.is_retry:
+                self.firsts[payer].append(grant.at)
+                continue
+            self.retries[payer].append(grant)
+            since = grant.at - 60 + 1e-5
+            retries = sum(other.at > since for other in self.retries[payer])
+            firsts = sum(at > since for at in self.firsts[payer])
+            assert retries <= budget.ratio * firsts + budget.floor_per_s * 60 + 1e-6
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────────
+
+    def finish(self) -> None:
+        """Everybody goes; then nothing is held, and whoever comes alone is told the truth."""
+        for waiter in list(self.waiters):
+            if waiter in self.waiters:
+                self.leave(waiter)
+        for grant in list(self.ledger.held):
+            self.settle(grant, Outcome.IGNORED)
+        assert self.store.cap_keys("") == []
+        assert set(self.ended) == {id(call) for call in self.calls}
+        admitted = sum(end == "admitted" for end in self.ended.values())
+        assert admitted == sum(isinstance(event, Admitted) for event in self.events)
+        assert admitted == sum(isinstance(event, Settled) for event in self.events)
+        left = sum(end == "left" for end in self.ended.values())
+        assert left == sum(isinstance(event, Left) for event in self.events)
+
+    def come_back(self, call: dict[str, Any], upstream: str) -> int:
+        """Offer one call, alone, as often as it is refused, each time after the wait told; how often."""
+        for refusals in range(100):
+            verdict = self.offer(Call(arrived_at=self.now, **call), upstream, may_wait=False)
+            if isinstance(verdict, Grant):
+                self.settle(verdict, Outcome.IGNORED)
+                return refusals
+            assert isinstance(verdict, Refusal)
+            if refusals:
+                # Told a second time: only because the first wait was longer than what can be told.
+                assert was_told >= LONGEST_RETRY_AFTER_S - 10.0, f"told {was_told}, then {verdict}"
+            assert verdict.retry_after_s is not None
+            was_told = verdict.retry_after_s
+            self.advance(was_told)
+        raise AssertionError(f"never admitted, at last: {verdict}")
