@@ -116,24 +116,29 @@ class Admission:
         self._arm()
 
         def left() -> None:
-            self.gate.leave(waiter, self._clock())
+            if waiter.verdict is None:
+                self.gate.leave(waiter, self._clock())
             _answer(waiter)
 
         caller.on_gone(left)
         try:
             await reply
         except asyncio.CancelledError:
-            if isinstance(waiter.verdict, Grant):  # granted in the same turn of the loop: too late
-                self.settle(waiter.verdict, Outcome.UNUSED)
-            else:
-                self.gate.leave(waiter, self._clock())
+            self._abandon(waiter)
             raise
         finally:
             caller.on_gone(None)
-        if caller.gone and isinstance(waiter.verdict, Grant):
-            self.settle(waiter.verdict, Outcome.UNUSED)
+        if caller.gone:
+            self._abandon(waiter)
             return None
-        return None if caller.gone else waiter.verdict
+        return waiter.verdict
+
+    def _abandon(self, waiter: Waiter) -> None:
+        """Nobody is left to take the verdict: what was granted meanwhile is given back."""
+        if isinstance(waiter.verdict, Grant):
+            self.settle(waiter.verdict, Outcome.UNUSED)
+        else:
+            self.gate.leave(waiter, self._clock())
 
     def _tell(self) -> None:
         for waiter in self.gate.take_decided():

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxy import __version__
 from proxy.app import Proxy
-from proxy.control import control_app
+from proxy.control import check_exposure, control_app
 from proxy.listener import bounded
 from proxy.settings import Settings, SettingsError, Watcher, reread
 from proxy.settings.words import Address
@@ -66,8 +66,11 @@ async def serving(settings: Settings, log: Log | None = None) -> AsyncIterator[S
 
     At the end connections are closed without draining: `run` drains before.
     """
-    proxy = Proxy(settings, log=log)
     token = settings.admin.token.get_secret_value() if settings.admin.token else None
+    exposed = check_exposure(settings.admin.listen.host, token)
+    if exposed is not None:
+        raise CannotListen(f"cannot listen on {settings.admin.listen} (admin.listen): {exposed}")
+    proxy = Proxy(settings, log=log)
     control = control_app(proxy.state, proxy.telemetry, proxy.not_ready, token, __version__)
     with contextlib.ExitStack() as sockets:
         data_socket = sockets.enter_context(listening(settings.listen, "listen"))
@@ -143,7 +146,8 @@ def _reread(proxy: Proxy, path: Path) -> None:
 def listening(address: Address, key: str) -> socket.socket:
     """A bound, listening socket. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP: asyncio switches Nagle's delay off only on sockets that say so.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address.host, address.port))

@@ -176,9 +176,14 @@ class Gate:
             self._serve(self.room.lines.opened(came_back, now), now)
 
     def leave(self, waiter: Waiter, now: float) -> None:
-        """A waiter's caller has gone. Does nothing if it is decided already: then settle its grant."""
+        """A waiter's caller has gone: out of the queue at once, or its refusal can be told to nobody.
+
+        Call it once. A waiter that was granted meanwhile is not left: settle its grant as unused.
+        """
         if waiter.waiting:
             self.room.leave(waiter)
+            self._emit(Left(waiter.call, waiter.target.name, now - waiter.since))
+        elif isinstance(waiter.verdict, Refusal):
             self._emit(Left(waiter.call, waiter.target.name, now - waiter.since))
 
     def advance(self, now: float) -> None:

@@ -48,7 +48,6 @@ class Connection(asyncio.Protocol):
         "_patience",
         "_poll",
         "_pool",
-        "_read_paused",
         "_task",
         "_transport",
         "_unsent",
@@ -62,6 +61,7 @@ class Connection(asyncio.Protocol):
         "idle_since",
         "late",
         "over",
+        "read_paused",
         "reason",
         "reused",
         "sent_at",
@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._unsent = 0
         self._task: asyncio.Task[Any] | None = None
         self._all_sent = False
-        self._read_paused = False
+        self.read_paused = False
         self.bytes_in = 0
         self.bytes_out = 0
         self.sent_at: float | None = None
@@ -141,8 +141,8 @@ class Connection(asyncio.Protocol):
         """What has arrived of the body; the upstream is read again if it was not."""
         piece = self.answer.take()
         self.bytes_out += len(piece)
-        if self._read_paused:
-            self._read_paused = False
+        if self.read_paused:
+            self.read_paused = False
             self._transport.resume_reading()
         return piece
 
@@ -247,8 +247,8 @@ class Connection(asyncio.Protocol):
             self._fail(Reason.UPSTREAM_FAILED, answer.fault)
             self.abort()
         elif answer.phase != HEAD:
-            if answer.buffered >= MOST_BUFFERED_BYTES and not self._read_paused:
-                self._read_paused = True
+            if answer.buffered >= MOST_BUFFERED_BYTES and not self.read_paused:
+                self.read_paused = True
                 self._transport.pause_reading()
             self.wake()
 

@@ -26,6 +26,11 @@ class Pool:
         self._draining = False
 
     @property
+    def connections(self) -> frozenset[Connection]:
+        """All that are open."""
+        return frozenset(self._open)
+
+    @property
     def idle(self) -> int:
         """Connections that carry nothing."""
         return len(self._idle)

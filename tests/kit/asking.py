@@ -27,7 +27,11 @@ def get(target: bytes = b"/", headers: list[tuple[bytes, bytes]] | None = None, 
 
 
 def post(
-    body: bytes | None = b"{}", *, target: bytes = b"/", headers: list[tuple[bytes, bytes]] | None = None, **more: Any
+    body: bytes | None = b"{}",
+    *,
+    target: bytes = b"/",
+    headers: list[tuple[bytes, bytes]] | None = None,
+    **more: Any,
 ) -> Request:
     """A POST of a body that is here already, or, with None and `length`, of one to be pulled."""
     return Request(b"POST", target, headers or [], body=body, has_body=True, **more)
