@@ -21,15 +21,15 @@ def claims_of(call: Call, target: Target, route: RoutePolicy) -> Claims:
     caps: list[tuple[str, CapPolicy]] = [(target.policy.cap.key, target.policy.cap)]
     if route.cap is not None:
         caps.append((route.cap.key, route.cap))
-    buckets = _keyed(route.buckets, call, target)
+    buckets = _keyed(route.buckets, call, target, route)
     if call.tool:
         tool = route.tools.get(call.tool) or route.tools.get(ANY_TOOL)
         if tool is not None:
             if tool.slots is not None:
                 key = f"tool:{route.name}/{call.tool}"
                 caps.append((key, CapPolicy(key, tool.slots)))
-            buckets += _keyed(tool.buckets, call, target)
-    return Claims(caps, buckets, _keyed(route.quotas, call, target))
+            buckets += _keyed(tool.buckets, call, target, route)
+    return Claims(caps, buckets, _keyed(route.quotas, call, target, route))
 
 
 def scope_of(shortfall: Shortfall) -> str:
@@ -39,8 +39,14 @@ def scope_of(shortfall: Shortfall) -> str:
     return shortfall.key.partition("|")[2]
 
 
-def _keyed(policies: Iterable[P], call: Call, target: Target) -> list[tuple[str, P]]:
-    return [(f"{policy.key}|{_scope(policy.per, call, target)}", policy) for policy in policies]
+def _keyed(policies: Iterable[P], call: Call, target: Target, route: RoutePolicy) -> list[tuple[str, P]]:
+    # What a route states per upstream is its own upstream's allowance: a fallback elsewhere spends none of it.
+    elsewhere = bool(route.upstream) and target.name != route.upstream
+    return [
+        (f"{policy.key}|{_scope(policy.per, call, target)}", policy)
+        for policy in policies
+        if not (elsewhere and policy.per is Per.UPSTREAM)
+    ]
 
 
 def _scope(per: Per, call: Call, target: Target) -> str:

@@ -108,6 +108,7 @@ class RoutePolicy:
     """What holds for every call of one route.
 
     `shed_at[rank]` is the pressure (0 to 1) from which calls of that rank are shed; above 1 means never.
+    `upstream` is the first choice, whose allowances `per: upstream` state; "" stands for any.
     """
 
     name: str
@@ -117,6 +118,7 @@ class RoutePolicy:
     quotas: tuple[QuotaPolicy, ...] = ()
     cap: CapPolicy | None = None
     tools: Mapping[str, ToolPolicy] = field(default_factory=dict)
+    upstream: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ one slice longer than that of deposits, so that every window of 60 s, wherever i
 from __future__ import annotations
 
 from collections import deque
+from itertools import zip_longest
 from typing import Final
 
 from proxy.core.policy import RetryBudgetPolicy
@@ -64,7 +65,7 @@ class RetryBudget:
             return 0.0
         deposits, withdrawals = self._deposits, self._withdrawals
         rows = list(self._rows)
-        for row, following in zip(rows, [*rows[1:], None], strict=True):
+        for row, following in zip_longest(rows, rows[1:]):
             row_second, row_deposits, row_withdrawals = row
             deposits -= row_deposits
             withdrawals -= row_withdrawals

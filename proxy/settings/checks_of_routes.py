@@ -15,16 +15,18 @@ from proxy.settings.written import classes_of, items, mapping, repeated
 
 Fault = tuple[Path, str]
 
+_WHAT = {"name": "name", "path": "prefix"}
+
 
 def route_faults(document: Document) -> Iterator[Fault]:
     """Duplicates, unknown names, and keys that mean nothing on their route."""
     routes = [mapping(each) for each in items(document.value.get("routes"))]
     upstreams = mapping(document.value.get("upstreams"))
-    paths = [_normal(route.get("path")) for route in routes]
+    paths = [_prefix(route.get("path")) for route in routes]
     for what, values in (("name", [route.get("name") for route in routes]), ("path", paths)):
         for at, first in repeated(values):
             line = document.line(("routes", first, what))
-            yield ("routes", at, what), f"the same {what} as in line {line}; write another"
+            yield ("routes", at, what), f"the same {_WHAT[what]} as in line {line}; write another"
     classes = classes_of(document.value)
     for at, route in enumerate(routes):
         here: Path = ("routes", at)
@@ -35,9 +37,10 @@ def route_faults(document: Document) -> Iterator[Fault]:
         yield from _shed(route, here, classes)
 
 
-def _normal(value: object) -> str | None:
+def _prefix(value: object) -> str | None:
+    """What the proxy tells routes apart by: `/tools` and `/tools/{tool}` are one prefix."""
     try:
-        return words.path(value)
+        return words.path(value).removesuffix(words.TOOL_SEGMENT).rstrip("/")
     except WrongValueError:
         return None
 

@@ -66,7 +66,7 @@ def _text_of(path: Path) -> str:
         if len(raw) > LARGEST_FILE_BYTES:
             problem = "the file is larger than 4 MiB; is it the right one?"
         else:
-            return raw.decode("utf-8-sig")
+            return raw.decode("utf-8")
     except FileNotFoundError:
         problem = "there is no such file; write the path of a YAML file"
     except IsADirectoryError:

@@ -91,6 +91,7 @@ def _route(route: Route, classes: Sequence[str]) -> RoutePolicy:
         quotas=tuple(_quota(each, route) for each in route.quotas),
         cap=None if route.concurrency is None else CapPolicy(here, route.concurrency),
         tools={name: _tool(tool, f"tool:{route.name}/{name}") for name, tool in route.tools.items()},
+        upstream=route.upstream,
     )
 
 

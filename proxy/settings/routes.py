@@ -127,8 +127,8 @@ class Route(Section):
     name: Name = Field(description="Names the route in metrics, headers and logs.", examples=["chat"])
     path: RoutePath = Field(
         description=(
-            "Prefix, stripped before forwarding. `{tool}` stands for a segment that names the tool: what is "
-            "before it is stripped, the tool and the rest go on."
+            "Prefix, stripped before forwarding. A last segment `{tool}` stands for any that names a tool: "
+            "what is before it is stripped, the tool and the rest go on."
         ),
         examples=["/openai/"],
     )

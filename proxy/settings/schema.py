@@ -13,7 +13,7 @@ from proxy.settings.routes import Route
 from proxy.settings.section import Section
 from proxy.settings.units import DurationOrZero, Size
 from proxy.settings.upstreams import Upstream
-from proxy.settings.words import HeaderName, Listen, Name, Secret, Text, Weight, Whole
+from proxy.settings.words import CallerKey, HeaderName, Listen, Name, Secret, Text, Weight, Whole
 
 DEFAULT_CLASSES = ("critical", "normal", "background")
 
@@ -96,7 +96,7 @@ class KnownCaller(Section):
     """A caller with a name and rules of its own."""
 
     name: Name = Field(description="Shown in place of the hash of its key.", examples=["nightly-evals"])
-    key: Secret = Field(
+    key: CallerKey = Field(
         description="What it sends in one of the identify headers (without `Bearer `).",
         examples=["${NIGHTLY_KEY}"],
     )

@@ -22,7 +22,7 @@ TOOL: Final = r"^[!-~]{1,128}$"
 HEADER: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"  # RFC 9110 §5.6.2, token
 ADDRESS: Final = r"^(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+):[0-9]{1,5}$"
 URL: Final = r"^https?://[!-~]+$"
-PATH: Final = r"^(/|(/([A-Za-z0-9._~-]+|\{tool\}))+/?)$"
+PATH: Final = r"^(/[A-Za-z0-9._~-]+)*(/\{tool\})?/?$"
 MOST: Final = 1_000_000
 TOOL_SEGMENT: Final = "{tool}"
 
@@ -157,6 +157,14 @@ def secret(value: object) -> str:
     return str(hidden)
 
 
+def caller_key(value: object) -> str:
+    """What a caller sends to be known by, without the scheme of `authorization`."""
+    key = secret(value)
+    if key.lower().startswith("bearer "):
+        raise WrongValueError("begins with the scheme Bearer; write what follows it")
+    return key
+
+
 def address(value: object) -> Address:
     """`HOST:PORT` or `[IPV6]:PORT`."""
     if not isinstance(value, str) or not re.fullmatch(ADDRESS, value):
@@ -201,17 +209,15 @@ def url(value: object) -> str:
 
 
 def path(value: object) -> str:
-    """A route's prefix, without a slash at its end (`/` stays). At most one segment may be `{tool}`."""
+    """A route's prefix, without a slash at its end (`/` stays). The last segment may be `{tool}`."""
     prefix = str(text(value))
     if not prefix.startswith("/"):
         raise WrongValueError(f"{shown(value)} must begin with a slash; write such as /openai/")
     if not re.fullmatch(PATH, prefix) or any(step in {".", ".."} for step in prefix.split("/")):
         raise WrongValueError(
             f"{shown(value)} cannot be a path; write segments of letters, digits and . _ ~ - such as "
-            "/openai/, or a whole segment {tool}"
+            "/openai/; {tool} may be the last of them"
         )
-    if prefix.count(TOOL_SEGMENT) > 1:
-        raise WrongValueError(f"{shown(value)} names the tool twice; write {{tool}} once")
     return prefix.rstrip("/") or "/"
 
 
@@ -269,6 +275,9 @@ CredentialName = Annotated[
 ]
 Text = Annotated[str, BeforeValidator(text)]
 Secret = Annotated[SecretStr, BeforeValidator(secret), WithJsonSchema({"type": "string", "minLength": 1})]
+CallerKey = Annotated[
+    SecretStr, BeforeValidator(caller_key), WithJsonSchema({"type": "string", "minLength": 1})
+]
 Listen = Annotated[
     Address,
     PlainValidator(address),

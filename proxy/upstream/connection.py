@@ -146,13 +146,10 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return piece
 
-    async def changed(self) -> None:
-        """Wait until something happened: bytes, an end, a fault, or the caller gone."""
+    def changed(self) -> asyncio.Future[None]:
+        """Await this until something happened: bytes, an end, a fault, or the caller gone."""
         self._waiter = waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def hand_over(self, task: asyncio.Task[Any] | None) -> None:
         """The head is there: it is the caller's turn. `task` is cancelled if that lasts too long.
@@ -161,7 +158,10 @@ class Connection(asyncio.Protocol):
         """
         self._task = task
         self._patience.deadline = NEVER
-        self._patience.awaits_idly(TAKE_ANSWER)
+        if self.answer.phase == COMPLETE:
+            self._patience.awaits_idly(TAKE_ANSWER)
+        else:
+            self._patience.awaits(TAKE_ANSWER, self._idle_s)
 
     def upstream_goes_on(self) -> None:
         """It is the upstream's turn to go on with its answer."""
@@ -282,7 +282,7 @@ class Connection(asyncio.Protocol):
             waiter.set_result(None)
 
     def _fail(self, reason: Reason, detail: str) -> None:
-        if self.reason is None:
+        if self.reason is None and not self.gone and not self.stalled:
             self.reason, self.detail = reason, detail
 
     def _progress(self) -> bool:

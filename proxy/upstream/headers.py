@@ -44,7 +44,11 @@ REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 BODY_EXPECTED: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 """RFC 9110 §8.6: without a body these still say `Content-Length: 0`."""
 
-_PASS, _DROP, _CONNECTION, _FORWARDED, _HOST = range(5)
+KNOWN_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+MOST_LEARNT: Final = 512
+"""So many names and origins are remembered, per upstream, so as not to be looked at twice."""
+
+_DROP, _CONNECTION, _FORWARDED, _HOST = range(4)
 
 
 def check_field(name: bytes, value: bytes) -> None:
@@ -63,57 +67,81 @@ def options_of(connection: Iterable[bytes]) -> frozenset[bytes]:
 class RequestHead:
     """Writes request heads for one upstream: what never changes is encoded once."""
 
-    __slots__ = ("_breaks", "_fixed", "_kinds")
+    __slots__ = ("_breaks", "_fixed", "_origins", "_prefixes", "_special")
 
     def __init__(self, authority: bytes, credentials: Mapping[str, str]) -> None:
         """`credentials` replace the caller's. Raises UnsendableRequest if they cannot be sent."""
         own = [(name.lower().encode(), value.encode("latin-1")) for name, value in credentials.items()]
         for name, value in own:
             check_field(name, value)
-        self._fixed = b" HTTP/1.1\r\nhost: %b\r\n%b" % (
-            authority,
-            b"".join(b"%b: %b\r\n" % field for field in own),
-        )
+        lines = b"".join(_prefix(name) + value for name, value in own)
+        self._fixed = b" HTTP/1.1\r\nhost: %b%b" % (authority, lines)
         self._breaks = self._fixed.count(b"\n")
-        self._kinds = dict.fromkeys(COMMON, _PASS) | dict.fromkeys(HOP_BY_HOP | OURS, _DROP)
-        self._kinds |= dict.fromkeys(FORWARDED, _FORWARDED) | {b"connection": _CONNECTION, b"host": _HOST}
+        self._special = dict.fromkeys(HOP_BY_HOP | OURS, _DROP) | dict.fromkeys(FORWARDED, _FORWARDED)
+        self._special |= {b"connection": _CONNECTION, b"host": _HOST}
         if own:
-            self._kinds |= dict.fromkeys(CREDENTIALS, _DROP) | dict.fromkeys((name for name, _ in own), _DROP)
+            self._special |= dict.fromkeys((*CREDENTIALS, *(name for name, _ in own)), _DROP)
+        self._prefixes = {name: _prefix(name) for name in COMMON if name not in self._special}
+        self._origins: dict[tuple[str, bytes, bytes], bytes] = {}
 
     def write(self, request: Request) -> bytes:
         """The head, to the empty line. Raises UnsendableRequest."""
         _check_line(request.method, request.target)
-        kinds = self._kinds
+        prefixes = self._prefixes
         out = [request.method, b" ", request.target, self._fixed]
         host = b""
         connection: list[bytes] = []
         forwarded: Headers = []
         for name, value in request.headers:
-            kind = kinds.get(name)
-            if kind == _PASS:
-                out += (name, b": ", value, b"\r\n")
-            elif kind is None:
-                check_field(name, value)
-                out += (name, b": ", value, b"\r\n")
+            if (prefix := prefixes.get(name)) is not None:
+                out += (prefix, value)
+            elif (kind := self._special.get(name)) is None:
+                out += (self._learn(name), value)
             elif kind == _HOST:
                 host = value
             elif kind == _CONNECTION:
                 connection.append(value)
             elif kind == _FORWARDED:
                 forwarded.append((name, value))
-        if connection and connection[0] != b"keep-alive":
+        if connection and connection != [b"keep-alive"]:
             _drop(out, options_of(connection))
-        breaks = self._breaks + (len(out) - 4) // 4
+        breaks = self._breaks + len(out) // 2 - 2
+        out.append(self._origin(request, host) if not forwarded else _forwarded(request, host, forwarded))
+        breaks += out[-1].count(b"\n")
+        out.append(_framing(request))
         head = b"".join(out)
         # One look at the whole in place of one at each value: a break that is not ours is one too many.
+        breaks += out[-1].count(b"\n")
         if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
             for field in request.headers:
                 check_field(*field)
-        return b"%b%b%b\r\n" % (head, _forwarded(request, host, forwarded), _framing(request))
+        return head
+
+    def _learn(self, name: bytes) -> bytes:
+        """The beginning of a line for a name not seen before. Raises UnsendableRequest."""
+        check_field(name, b"")
+        prefix = _prefix(name)
+        if len(self._prefixes) < MOST_LEARNT:
+            self._prefixes[name] = prefix
+        return prefix
+
+    def _origin(self, request: Request, host: bytes) -> bytes:
+        """The X-Forwarded fields of a call that brings none: the same for all calls of a caller."""
+        key = (request.scheme, request.peer, host)
+        lines = self._origins.get(key)
+        if lines is None:
+            lines = _forwarded(request, host, [])
+            if len(self._origins) < MOST_LEARNT:
+                self._origins[key] = lines
+        return lines
+
+
+def _prefix(name: bytes) -> bytes:
+    return b"\r\n%b: " % name
 
 
 def _check_line(method: bytes, target: bytes) -> None:
-    if method in REFUSED_METHODS or not TOKEN.fullmatch(method):
+    if method not in KNOWN_METHODS and (method in REFUSED_METHODS or not TOKEN.fullmatch(method)):
         raise UnsendableRequest("this method is not forwarded")
     if len(target.translate(None, NOT_IN_A_TARGET)) != len(target) or target[:1] not in (b"/", b"*"):
         raise UnsendableRequest("the path is not one that can be forwarded")
@@ -121,19 +149,19 @@ def _check_line(method: bytes, target: bytes) -> None:
 
 def _drop(out: list[bytes], named: frozenset[bytes]) -> None:
     """Take the fields that `Connection` names out again. What we wrote ourselves cannot be taken out."""
-    for at in range(len(out) - 4, 3, -4):
-        if out[at].lower() in named:
-            del out[at : at + 4]
+    for at in range(len(out) - 2, 3, -2):
+        if out[at][2:-2] in named:
+            del out[at : at + 2]
 
 
 def _framing(request: Request) -> bytes:
-    """The one framing field, or none for a request without a body."""
+    """The one framing field, or none for a request without a body, and the end of the head."""
     length = request.length if request.body is None else len(request.body)
     if length is not None and (length or request.has_body or request.method in BODY_EXPECTED):
-        return b"content-length: %d\r\n" % length
+        return b"\r\ncontent-length: %d\r\n\r\n" % length
     if request.body is None and request.has_body:
-        return b"transfer-encoding: chunked\r\n"
-    return b"content-length: 0\r\n" if request.method in BODY_EXPECTED else b""
+        return b"\r\ntransfer-encoding: chunked\r\n\r\n"
+    return b"\r\ncontent-length: 0\r\n\r\n" if request.method in BODY_EXPECTED else b"\r\n\r\n"
 
 
 def _forwarded(request: Request, host: bytes, forwarded: Headers) -> bytes:
@@ -141,21 +169,18 @@ def _forwarded(request: Request, host: bytes, forwarded: Headers) -> bytes:
 
     So the first proxy of a chain says how the call began, as behind nginx and Envoy with a trusted hop.
     """
-    proto, peer = request.scheme.encode(), request.peer
-    if forwarded:
-        chain = []
-        for name, value in forwarded:
-            check_field(name, value)
-            if name == b"x-forwarded-for":
-                chain.append(value)
-            elif name == b"x-forwarded-proto":
-                proto = value
-            else:
-                host = value
-        peer = b", ".join([*chain, peer]) if peer else b", ".join(chain)
-    if host:
-        check_field(b"host", host)
-        host = b"x-forwarded-host: %b\r\n" % host
-    if peer:
-        return b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n%b" % (peer, proto, host)
-    return b"x-forwarded-proto: %b\r\n%b" % (proto, host)
+    proto, chain = request.scheme.encode(), []
+    for name, value in forwarded:
+        if name == b"x-forwarded-for":
+            chain.append(value)
+        elif name == b"x-forwarded-proto":
+            proto = value
+        else:
+            host = value
+    if request.peer:
+        chain.append(request.peer)
+    told = zip(FORWARDED, (b", ".join(chain), proto, host), strict=True)
+    lines = [(name, value) for name, value in told if value]
+    for field in lines:
+        check_field(*field)
+    return b"".join(_prefix(name) + value for name, value in lines)

@@ -81,7 +81,7 @@ class Pool:
         """Count a connection that is being opened."""
         self._dialling += 1
 
-    def dial_ends(self) -> None:
+    def dial_ends(self, _: object = None) -> None:
         """It is open, or it failed."""
         self._dialling -= 1
         self._look_empty()

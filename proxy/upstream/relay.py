@@ -160,7 +160,7 @@ async def _dial(
         result.outcome = Outcome.UNUSED  # our own bound says nothing about the upstream
         result.reason, result.detail = Reason.UPSTREAM_FAILED, "every connection that is allowed is in use"
         return None
-    dialling = asyncio.create_task(upstream.dial())
+    dialling = upstream.dial()
     gone = False
 
     def give_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,13 +53,12 @@ class Upstream:
         self.head = RequestHead(self._address.authority, credentials or {})
         self.pool = Pool(idle_for_s=idle_for_s, most=max_connections, clock=clock)
 
-    async def dial(self) -> Connection:
-        """A new connection. Raises DialFailed; cancelled, it leaves nothing open."""
+    def dial(self) -> asyncio.Task[Connection]:
+        """Open a new connection. The task raises DialFailed; cancelled, it leaves nothing open."""
         self.pool.dial_begins()
-        try:
-            return await dial(self._address, self._context, self._connection)
-        finally:
-            self.pool.dial_ends()
+        dialling = asyncio.create_task(dial(self._address, self._context, self._connection))
+        dialling.add_done_callback(self.pool.dial_ends)
+        return dialling
 
     async def aclose(self) -> None:
         """Close idle connections now and the others as their exchanges end; returns when all are closed."""

@@ -7,8 +7,8 @@
     async with Scripted(script) as upstream:
         ... upstream.url, upstream.requests, upstream.connections
 
-The script runs once for each connection; when it returns the connection is closed well. `answering(raw, …)` is
-the script that answers every request of every connection with the next of these bytes.
+The script runs once for each connection; when it returns the connection is closed well. `answering(raw, …)`
+is the script that answers every request of every connection with the next of these bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 Script = Callable[["Peer"], Awaitable[None]]
@@ -123,7 +123,7 @@ class Scripted:
         """Its base URL."""
         return f"{'https' if self._context else 'http'}://localhost:{self.port}"
 
-    async def __aenter__(self) -> Scripted:
+    async def __aenter__(self) -> Self:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if self._receive_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
@@ -152,7 +152,7 @@ class Scripted:
             await self._script(peer)
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass  # the far side left: a script need not say what it does then
-        except (Exception, asyncio.TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - raised again where the test can see it
             self.errors.append(error)
         except asyncio.CancelledError:
             pass  # the test is over
@@ -169,7 +169,7 @@ class Scripted:
 
 
 def answering(*answers: bytes) -> Script:
-    """Answer the requests, in the order in which they come over all connections; the last answer is repeated."""
+    """Answer the requests of all connections, as they come; the last answer is repeated."""
     left = list(answers)
 
     async def script(peer: Peer) -> None:
@@ -188,6 +188,23 @@ def saying(answer: bytes) -> Script:
         await peer.send(answer)
 
     return script
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop turn until the condition holds."""
+    async with asyncio.timeout(BOUND_S):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def settled(count: Callable[[], int]) -> int:
+    """Let the event loop turn until a count has stayed the same for a hundred turns; the count."""
+    before = None
+    async with asyncio.timeout(BOUND_S):
+        while before != (before := count()):
+            for _ in range(100):
+                await asyncio.sleep(0)
+    return count()
 
 
 async def bounded(awaitable: Awaitable[T]) -> T:

@@ -109,6 +109,12 @@ def test_a_variable_is_replaced_once_and_stays_text(written: str, meant: str) ->
     assert credential(written, {"A": "one", "B": "${A}", "DIGITS": "007", "OFF": "off"}) == meant
 
 
+def test_the_schemas_own_error_hides_what_it_was_given() -> None:
+    with pytest.raises(ValueError, match="not permitted") as caught:
+        Settings.model_validate({"tokn": "hunter2", "admin": {"token": ["hunter2"]}})
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_key_is_never_replaced() -> None:
     with pytest.raises(SettingsError, match=r"config\.yaml:5: \$\{A\}: unknown key"):
         parse(SMALLEST + "${A}: 1\n", "config.yaml", {"A": "drain"})

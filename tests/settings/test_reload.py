@@ -119,6 +119,26 @@ async def test_a_swapped_link_is_a_change_each_time(tmp_path: Path) -> None:
             assert load(file, {}).drain_s == float(version[0])
 
 
+async def test_after_a_link_was_swapped_the_new_place_is_watched(tmp_path: Path) -> None:
+    for place in ("old", "new"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "real.yaml").write_text(SMALLEST + f"# {place}\n")
+    here = tmp_path / "here"
+    here.mkdir()
+    link = here / "config.yaml"
+    link.symlink_to(tmp_path / "old" / "real.yaml")
+    async with watching(link, look_again_s=600) as (_, changes):
+        coming = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0)  # the watch begins
+        (here / "next").symlink_to(tmp_path / "new" / "real.yaml")
+        (here / "next").rename(link)
+        await coming
+        coming = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0)  # the watch moves
+        (tmp_path / "new" / "real.yaml").write_text(SMALLEST + "drain: 1s\n")
+        await coming
+
+
 async def test_a_file_behind_a_link_is_watched_where_it_is(tmp_path: Path) -> None:
     real = tmp_path / "elsewhere" / "real.yaml"
     real.parent.mkdir()

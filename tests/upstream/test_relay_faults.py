@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 
 from proxy.core.verdict import Outcome, Reason
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
-from tests.kit.scripted import OK, Peer, Scripted, answering, saying
+from tests.kit.ports import dead_port, stuck_port
+from tests.kit.scripted import OK, Peer, Scripted, answering, saying, until
 
 SOON_S = 0.02
 
 
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 async def test_nobody_listens():
-    async with upstream_at(f"http://127.0.0.1:{free_port()}") as upstream:
+    async with upstream_at(f"http://127.0.0.1:{dead_port()}") as upstream:
         result, caller = await ask(upstream, post())
     assert repr(result) == "<Result failed - unanswered upstream_failed: connection refused>"
     assert caller.status is None
@@ -36,17 +29,10 @@ async def test_a_name_that_does_not_exist_is_not_told():
 
 
 async def test_a_connection_that_does_not_open_is_given_up_in_time():
-    with socket.socket() as full:  # a full backlog: the kernel drops the handshakes of later comers
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        port = full.getsockname()[1]
-        with socket.socket() as first, socket.socket() as second:
-            for filler in (first, second):
-                filler.setblocking(False)
-                filler.connect_ex(("127.0.0.1", port))
-            async with upstream_at(f"http://127.0.0.1:{port}", connect_s=SOON_S) as upstream:
-                result, _ = await ask(upstream, get())
-                assert repr(upstream.pool) == "<Pool 0 in use, 0 idle>"
+    with stuck_port() as stuck:
+        async with upstream_at(f"http://127.0.0.1:{stuck}", connect_s=SOON_S) as upstream:
+            result, _ = await ask(upstream, get())
+            assert repr(upstream.pool) == "<Pool 0 in use, 0 idle>"
     assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.UPSTREAM_TIMEOUT)
     assert result.detail == "no connection within 0.02s"
 
@@ -177,8 +163,7 @@ async def test_no_more_connections_than_allowed():
     async with Scripted(silent) as scripted, upstream_at(scripted.url, max_connections=1) as upstream:
         first = FakeCaller()
         waiting = asyncio.create_task(ask(upstream, post(), first))
-        while not scripted.requests:
-            await asyncio.sleep(0)
+        await until(lambda: scripted.requests)
         result, _ = await ask(upstream, post())
         first.leave()
         await waiting
@@ -251,8 +236,7 @@ async def test_a_get_that_was_not_answered_in_time_is_not_sent_again():
 async def test_cancellation_closes_the_connection_and_passes_through():
     async with Scripted(silent) as scripted, upstream_at(scripted.url) as upstream:
         asking = asyncio.create_task(ask(upstream, post()))
-        while not scripted.requests:
-            await asyncio.sleep(0)
+        await until(lambda: scripted.requests)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking

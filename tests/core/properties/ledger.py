@@ -48,18 +48,23 @@ class Ledger:
         for key, rows in self._of_bucket.items():
             kept = [bucket for bucket in states if key.startswith(f"{bucket.key}|")]
             self._of_bucket[key] = [row for row in rows if row[1] in kept]
+        self._cap_allows = self._held_by_key()
 
     def check_held(self, counted: dict[str, int], slots: dict[str, int]) -> None:
         """granted − settled = held; above the cap only who was there before it shrank."""
-        own: dict[str, int] = defaultdict(int)
-        for grant in self.held:
-            for key, _ in grant.claims.caps:
-                own[key] += 1
-        assert counted == dict(own)
+        own = self._held_by_key()
+        assert counted == own
         for key, count in own.items():
             allowed = max(slots.get(key, 0), self._cap_allows.get(key, 0))
             assert count <= allowed, f"{count} in flight under {key}, which allows {allowed}"
         self._cap_allows = {key: count for key, count in own.items() if count > slots.get(key, 0)}
+
+    def _held_by_key(self) -> dict[str, int]:
+        own: dict[str, int] = defaultdict(int)
+        for grant in self.held:
+            for key, _ in grant.claims.caps:
+                own[key] += 1
+        return dict(own)
 
     def check_level(self, key: str, policy: BucketPolicy, level: float, now: float) -> None:
         """The bucket has lost what was used, and nothing else."""

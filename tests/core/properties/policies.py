@@ -34,13 +34,14 @@ def bucket_policies(draw: st.DrawFn, prefix: str) -> tuple[BucketPolicy, ...]:
     return tuple(
         BucketPolicy(
             # As `settings/policies.py` names them: the bucket of an upstream is one for all routes.
-            key="all/upstream" if per is Per.UPSTREAM else f"{prefix}/{per}",
+            key="all/upstream" if is_common else f"{prefix}/{per}",
             per=per,
-            rate_per_s=0.5 if per is Per.UPSTREAM else draw(st.sampled_from(RATES)),
-            burst=3.0 if per is Per.UPSTREAM else float(draw(st.sampled_from((1, 1.5, 2, 5)))),
+            rate_per_s=0.5 if is_common else draw(st.sampled_from(RATES)),
+            burst=3.0 if is_common else float(draw(st.sampled_from((1, 1.5, 2, 5)))),
             label="so many",
         )
         for per in pers
+        for is_common in (per is Per.UPSTREAM and "/" not in prefix,)
     )
 
 

@@ -1,0 +1,160 @@
+"""Opening connections: several addresses, TLS, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+
+from proxy.core.verdict import Reason
+from proxy.upstream import dial as dialling
+from tests.kit.asking import ask, get, post, upstream_at
+from tests.kit.ports import dead_port, stuck_port
+from tests.kit.scripted import OK, Peer, Scripted, answering, saying
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca(authority: trustme.CA, tmp_path: Path) -> Path:
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    return file
+
+
+def server(authority: trustme.CA, *names: str, expired: bool = False) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    authority.issue_cert(*names, not_after=past if expired else None).configure_cert(context)
+    return context
+
+
+async def test_a_private_authority_is_trusted_when_it_is_configured(authority: trustme.CA, ca: Path):
+    context = server(authority, "localhost")
+    async with (
+        Scripted(answering(OK), context=context) as scripted,
+        upstream_at(scripted.url, ca=ca) as upstream,
+    ):
+        for reused in (False, True):
+            result, caller = await ask(upstream, post(b"x" * 200_000))
+            assert (result.complete, result.reused, caller.body) == (True, reused, b"ok")
+    assert len(scripted.requests[0].body) == 200_000
+
+
+async def test_http_1_1_is_all_that_is_offered(authority: trustme.CA, ca: Path):
+    context = server(authority, "localhost")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    async with (
+        Scripted(answering(OK), context=context) as scripted,
+        upstream_at(scripted.url, ca=ca) as upstream,
+    ):
+        await ask(upstream, get())
+        chosen = scripted.peers[0].writer.get_extra_info("ssl_object").selected_alpn_protocol()
+    assert chosen == "http/1.1"
+
+
+@pytest.mark.parametrize(
+    ("names", "expired", "detail"),
+    [
+        (["localhost"], True, "certificate not accepted: certificate has expired"),
+        (["other.test"], False, "certificate not accepted: it is for another name"),
+    ],
+)
+async def test_a_certificate_that_proves_nothing_is_not_accepted(
+    authority: trustme.CA, ca: Path, names: list[str], expired: bool, detail: str
+):
+    context = server(authority, *names, expired=expired)
+    async with Scripted(answering(OK), context=context) as scripted:
+        async with upstream_at(scripted.url, ca=ca) as upstream:
+            result, _ = await ask(upstream, get())
+            assert repr(upstream.pool) == "<Pool 0 in use, 0 idle>"
+        async with upstream_at(scripted.url, verify=False) as trusting:
+            trusted, _ = await ask(trusting, get())
+    assert (result.reason, result.detail) == (Reason.UPSTREAM_FAILED, detail)
+    assert trusted.complete
+
+
+async def test_an_unknown_authority_is_not_trusted(authority: trustme.CA):
+    context = server(authority, "localhost")
+    async with Scripted(answering(OK), context=context) as scripted, upstream_at(scripted.url) as upstream:
+        result, _ = await ask(upstream, get())
+    assert result.detail.startswith("certificate not accepted: ")
+    assert "localhost" not in result.detail
+
+
+async def test_an_upstream_that_does_not_speak_tls_has_failed():
+    async def script(peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 400 Plain\r\ncontent-length: 0\r\n\r\n")
+
+    async with (
+        Scripted(script) as scripted,
+        upstream_at(scripted.url.replace("http:", "https:")) as upstream,
+    ):
+        result, _ = await ask(upstream, get())
+    assert (result.reason, result.detail) == (Reason.UPSTREAM_FAILED, "TLS failed: wrong version number")
+
+
+async def test_a_handshake_that_hangs_is_given_up_in_time():
+    async def script(peer: Peer) -> None:
+        await peer.left()
+
+    url = "https://localhost"
+    async with (
+        Scripted(script) as scripted,
+        upstream_at(f"{url}:{scripted.port}", connect_s=0.02) as upstream,
+    ):
+        result, _ = await ask(upstream, get())
+        assert repr(upstream.pool) == "<Pool 0 in use, 0 idle>"
+    assert result.reason is Reason.UPSTREAM_TIMEOUT
+
+
+async def test_a_tls_answer_that_ends_well_is_complete(authority: trustme.CA, ca: Path):
+    context = server(authority, "localhost")
+    raw = b"HTTP/1.1 200 OK\r\n\r\nall of it"
+    async with (
+        Scripted(saying(raw), context=context) as scripted,
+        upstream_at(scripted.url, ca=ca) as upstream,
+    ):
+        result, caller = await ask(upstream, get())
+    assert (result.complete, caller.body) == (True, b"all of it")
+
+
+# ── several addresses ───────────────────────────────────────────────────────────────────────────────
+
+
+async def connect(*ports: int) -> int:
+    """Race these ports of 127.0.0.1; the port that won."""
+    candidates: list[dialling.Sockaddr] = [(socket.AF_INET, ("127.0.0.1", port)) for port in ports]
+    sock = await dialling._first_of(candidates)
+    with sock:
+        return int(sock.getpeername()[1])
+
+
+async def test_a_dead_address_is_skipped():
+    async with Scripted(answering(OK)) as scripted:
+        assert await connect(dead_port(), dead_port(), scripted.port) == scripted.port
+
+
+async def test_an_address_that_does_not_answer_is_overtaken():
+    with stuck_port() as stuck:
+        async with Scripted(answering(OK)) as scripted:
+            assert await connect(stuck, scripted.port) == scripted.port
+
+
+async def test_when_all_addresses_are_dead_that_is_an_error():
+    with pytest.raises(ConnectionRefusedError):
+        await connect(dead_port(), dead_port())
+
+
+async def test_a_race_that_is_cancelled_leaves_nothing_open():
+    with stuck_port() as stuck, pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await connect(stuck, stuck)
