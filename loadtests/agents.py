@@ -71,8 +71,12 @@ def arrivals(rate_per_s: float, start_at: float, chance: Random) -> Iterator[flo
         yield at
 
 
-def request(kind: Kind, caller: str, attempt: int) -> tuple[dict[str, str], bytes]:
-    """Headers and body of one attempt (counted from 0) as the SDK sends them to /v1/chat/completions."""
+def request(kind: Kind, caller: str, call: int, attempt: int) -> tuple[dict[str, str], bytes]:
+    """Headers and body of one attempt (counted from 0) as the SDK sends them to /v1/chat/completions.
+
+    No two calls of a caller have the same body, nor, but by chance, the same length; all attempts of one
+    call have both: by that a proxy may tell a retry from a new call.
+    """
     headers = {
         "content-type": "application/json",
         "accept": "application/json",
@@ -82,7 +86,8 @@ def request(kind: Kind, caller: str, attempt: int) -> tuple[dict[str, str], byte
         "x-stainless-retry-count": str(attempt),
         "x-stainless-read-timeout": f"{kind.patience_s:g}",
     }
-    prompt = f"Summarise ticket {caller} in one sentence."
+    words = "word " * Random(f"{caller}/{call}").randrange(10, 1000)
+    prompt = f"Summarise ticket {call} of {caller} in one sentence: {words}"
     body = {"model": "demo-model", "messages": [{"role": "user", "content": prompt}], "max_tokens": 64}
     return headers, json.dumps(body).encode()
 

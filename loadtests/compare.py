@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPResponse
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -26,7 +27,7 @@ from typing import Any, Final
 from loadtests.figures import median_ratio
 from loadtests.origin import ANSWER
 from loadtests.peers import Case, Contender, contenders, nginx_command, nginx_origin_conf
-from loadtests.raw_client import BODY, HEADERS, PATH
+from loadtests.raw_client import BODY, PATH, wire_request
 from loadtests.running import (
     StartError,
     await_port,
@@ -123,15 +124,13 @@ def start(
 
 
 def _probe(port: int) -> tuple[int, bool]:
-    """The status of one call, and whether the connection is closed after it."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("POST", PATH, BODY, dict(HEADERS))
-        answer = connection.getresponse()
+    """The status of one call, sent as the generator sends it, and whether its connection is closed then."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(wire_request(port))
+        answer = HTTPResponse(connection, method="POST")
+        answer.begin()
         answer.read()
         return answer.status, answer.will_close
-    finally:
-        connection.close()
 
 
 def measure(turn: Turn, wrk: str | None, cores: Cores, connections: int, seconds: float) -> dict[str, Any]:

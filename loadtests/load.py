@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from loadtests.agents import KINDS, CallRecord
 from loadtests.report import Plan, Window, render, summarise
-from loadtests.running import StartError, await_port, end_on_sigterm, fetch, free_port, running
+from loadtests.running import StartError, await_port, cpu_s, end_on_sigterm, fetch, free_port, running
 
 RESULTS: Final = Path(__file__).parent / "results"
 LOCUSTFILE: Final = Path(__file__).parent / "locustfile.py"
@@ -31,11 +31,12 @@ LONGEST_PATIENCE_S: Final = max(kind.patience_s for kind in KINDS)
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where the upstream and the proxy listen."""
+    """Where the upstream and the proxy listen, and their process ids by name."""
 
     upstream: str
     proxy: str
     control: str
+    pids: dict[str, int]
 
 
 def proxy_yaml(data_port: int, control_port: int, upstream: str, slots: int) -> str:
@@ -62,7 +63,8 @@ routes:
 def upstream_and_proxy(plan: Plan, folder: Path) -> Iterator[Running]:
     """Both running and listening, on free ports; ended on the way out. StartError if one does not come up."""
     upstream_port, data_port, control_port = free_port(), free_port(), free_port()
-    at = Running(*(f"http://127.0.0.1:{port}" for port in (upstream_port, data_port, control_port)))
+    urls = [f"http://127.0.0.1:{port}" for port in (upstream_port, data_port, control_port)]
+    at = Running(*urls, pids={})
     upstream = [sys.executable, "-m", "proxy.demo", "--port", str(upstream_port)]
     upstream += ["--slots", str(plan.slots), "--latency", str(plan.latency_s)]
     config = folder / "load.yaml"
@@ -73,6 +75,7 @@ def upstream_and_proxy(plan: Plan, folder: Path) -> Iterator[Running]:
         with running("proxy", proxy, folder) as behind:
             await_port(behind, data_port, folder / "proxy.log")
             await_port(behind, control_port, folder / "proxy.log")
+            at.pids.update(upstream=started.pid, proxy=behind.pid)
             yield at
 
 
@@ -96,12 +99,15 @@ def overload(at: Running, plan: Plan, warm_up_s: float, users: int, folder: Path
     with running("locust", command, folder) as locust:
         _await_arrivals(at, folder)
         time.sleep(warm_up_s)
+        pids = {**at.pids, "locust": locust.pid}
         begun_at, before = time.monotonic(), ledger(at)
+        cpu_before = {name: cpu_s(pid) for name, pid in pids.items()}
         time.sleep(plan.seconds)
         ended_at, after = time.monotonic(), ledger(at)
+        cpu_used_s = {name: cpu_s(pid) - cpu_before[name] for name, pid in pids.items()}
         with suppress(TimeoutExpired):  # then it is ended, and the calls still open make the run void
             locust.wait(LONGEST_PATIENCE_S * 2)
-    window = Window(begun_at, ended_at, before, after)
+    window = Window(begun_at, ended_at, before, after, cpu_used_s)
     metrics = fetch(f"{at.control}/metrics").decode()
     return summarise(plan, window, read_records(records), ledger(at), metrics)
 
@@ -129,8 +135,8 @@ def read_records(path: Path) -> list[CallRecord]:
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make load", description=__doc__.partition("\n")[0])
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-    parser.add_argument("--slots", type=int, default=20, help="calls the upstream serves at once; the cap")
-    parser.add_argument("--latency", type=float, default=0.1, help="seconds the upstream takes for a call")
+    parser.add_argument("--slots", type=int, default=40, help="calls the upstream serves at once; the cap")
+    parser.add_argument("--latency", type=float, default=0.2, help="seconds the upstream takes for a call")
     parser.add_argument("--factor", type=float, default=3.0, help="offered calls as a multiple of capacity")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of the measured window")
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds of load before it")

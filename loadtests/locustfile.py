@@ -55,6 +55,7 @@ class Agent(FastHttpUser):
     def on_start(self) -> None:
         self.caller = f"{self.kind.priority}-{next(NUMBERS)}"
         self.chance = Random(self.caller)
+        self.calls = count(1)
 
     @task
     def let_calls_arrive(self) -> None:
@@ -81,8 +82,9 @@ class Agent(FastHttpUser):
         record = CallRecord(self.kind.priority, scheduled_at, started_at=time.monotonic())
         RECORDS.append(record)
         give_up_at = scheduled_at + self.kind.patience_s
+        number = next(self.calls)
         for attempt in count():
-            status, headers = self.attempt(attempt, record)
+            status, headers = self.attempt(number, attempt, record)
             now = time.monotonic()
             wait_s = wait_before_retry(status, headers, attempt, self.chance.random(), time.time())
             if wait_s is None or now + wait_s >= give_up_at:
@@ -100,8 +102,9 @@ class Agent(FastHttpUser):
             context={},
         )
 
-    def attempt(self, attempt: int, record: CallRecord) -> tuple[int, dict[str, str]]:
-        headers, body = request(self.kind, self.caller, attempt)
+    def attempt(self, call: int, attempt: int, record: CallRecord) -> tuple[int, dict[str, str]]:
+        """One POST: its status (0 without an answer) and its headers, by names in lower case."""
+        headers, body = request(self.kind, self.caller, call, attempt)
         path = self.environment.parsed_options.path
         with self.client.post(
             path, data=body, headers=headers, name=self.kind.priority, catch_response=True

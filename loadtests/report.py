@@ -15,7 +15,7 @@ from loadtests.figures import percentile
 
 LATEST_START_S: Final = 0.025
 """A run is void when more than 1 % of the calls started later than this after their scheduled arrival:
-a quarter of the default service time, so that the generator's own delay stays small in every figure."""
+an eighth of the default service time, so that the generator's own delay stays small in every figure."""
 ENDS: Final = ("good", "late", "refused", "failed", "gave_up", "open")
 
 
@@ -39,12 +39,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The measured part of the run: monotonic seconds, and the ledger's counters at both ends."""
+    """The measured part of the run: monotonic seconds, the ledger's counters at both ends, CPU by process."""
 
     begun_at: float
     ended_at: float
     ledger_before: Mapping[str, Any]
     ledger_after: Mapping[str, Any]
+    cpu_used_s: Mapping[str, float]
 
     @property
     def seconds(self) -> float:
@@ -86,6 +87,7 @@ def summarise(
         "upstream_peak_in_flight": ledger["peak_in_flight"],
         "cap": plan.slots,
         "upstream_endings": dict(ledger["ended"]),
+        "cores_used": {name: used_s / window.seconds for name, used_s in window.cpu_used_s.items()},
     }
 
 
@@ -137,7 +139,7 @@ def render(summary: Mapping[str, Any]) -> str:
         (
             f"goodput  {summary['goodput_per_s']:.1f}/s by the upstream's ledger"
             f" = {summary['goodput_ratio']:.3f} of what it can do;"
-            f" {summary['answered_in_time_per_s']:.1f}/s answered in time"
+            f" {summary['answered_in_time_per_s']:.1f}/s of the arrivals answered in time"
         ),
         f"upstream peak in flight {summary['upstream_peak_in_flight']} (cap {summary['cap']})",
         (
@@ -145,6 +147,7 @@ def render(summary: Mapping[str, Any]) -> str:
             f" ({summary['attempts_per_call']:.2f} attempts a call);"
             f" refusals without Retry-After: {summary['refusals_without_retry_after']}"
         ),
+        "cores used: " + ", ".join(f"{name} {used:.2f}" for name, used in summary["cores_used"].items()),
         "",
         f"{'class':<12}{'offered':>9}{'success':>9}{'p50 ms':>9}{'p99 ms':>9}   "
         + "".join(f"{end:>9}" for end in ENDS),

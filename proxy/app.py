@@ -83,9 +83,10 @@ class Proxy:
         await self._pipeline.idle()
 
     async def aclose(self) -> None:
-        """Close every connection to an upstream."""
+        """Close every connection to an upstream; what still runs is cut."""
         self._admission.close()
         for upstream in self._upstreams.values():
+            upstream.abort()
             await upstream.aclose()
         await asyncio.gather(*self._retired)
 

@@ -85,7 +85,7 @@ class Pipeline:
     async def _try(self, wire: Wire, arrival: Arrival, rung: Rung, serving: Serving) -> Refusal | None:
         """One rung: be admitted, and be relayed under the lease. None when the call has ended."""
         call, name = arrival.call, rung.upstream.name
-        if arrival.ask is not None and arrival.ask.exempt:  # an agent's whole session lives by these
+        if arrival.exempt and not (arrival.opens_session and serving.admission.gate.draining):
             result = await relay(rung.upstream, await _request(wire, arrival, rung), wire)
         else:
             # One queue a call: a fallback has room now, or is none.

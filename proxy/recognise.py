@@ -52,6 +52,20 @@ class Arrival:
         self.key = key
         self.until = until
 
+    @property
+    def exempt(self) -> bool:
+        """Never refused for want of room: an MCP session lives by these (reference/clients.md, "MCP clients").
+
+        Besides what its messages say of themselves, the session's event stream (GET), which would hold a
+        permit for as long as an agent is there, and its end (DELETE). They have no body that was read.
+        """
+        return self.route.dialect.name == "mcp" if self.ask is None else self.ask.exempt
+
+    @property
+    def opens_session(self) -> bool:
+        """Is it the beginning of an MCP session? Elsewhere, then, while this proxy drains."""
+        return self.ask is not None and self.ask.method == "initialize"
+
 
 async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answer:
     """The call that a request makes, or why it makes none. Raises CallerGone."""

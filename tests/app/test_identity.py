@@ -107,7 +107,8 @@ def test_a_deadline_that_means_nothing_is_refused_in_words(value):
 
 
 @pytest.mark.parametrize(
-    ("count", "proven"), [(b"1", True), (b"2", True), (b"0", False), (b"", False), (b"-1", False), (b"x", False)]
+    ("count", "proven"),
+    [(b"1", True), (b"2", True), (b"0", False), (b"", False), (b"-1", False), (b"x", False)],
 )
 def test_only_a_count_above_zero_proves_a_retry(count, proven):
     assert sdk_says_retry({b"x-stainless-retry-count": count}) is proven

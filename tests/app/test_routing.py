@@ -35,7 +35,9 @@ def test_the_longest_prefix_that_ends_with_a_segment_wins_and_the_rest_is_kept_t
     assert (match.route.name, match.rest, match.tool) == (route, rest, tool)
 
 
-@pytest.mark.parametrize("path", [b"/", b"/openaix", b"/OPENAI/v1", b"/%6Fpenai/v1", b"/tools", b"/tools//x", b""])
+@pytest.mark.parametrize(
+    "path", [b"/", b"/openaix", b"/OPENAI/v1", b"/%6Fpenai/v1", b"/tools", b"/tools//x", b""]
+)
 def test_no_other_spelling_reaches_a_route(path):
     assert table("/openai/", "/tools/{tool}").find(path) is None
 

@@ -101,5 +101,6 @@ async def test_an_open_breaker_raises_internal_server_error_with_the_time_to_the
             await chat(sdk)
         assert caught.value.response.status_code == 503
         assert caught.value.response.headers["x-backpressure-reason"] == "breaker_open"
-        assert caught.value.response.headers["retry-after"] == "1"
+        # The breaker opened less than a second ago and stays open for one; no two callers are told the same.
+        assert 0 < int(caught.value.response.headers["retry-after-ms"]) < 1500
         assert proxy.upstream.ledger.arrivals == seen

@@ -158,3 +158,4 @@ async def test_a_race_that_is_cancelled_leaves_nothing_open():
     with stuck_port() as stuck, pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
             await connect(stuck, stuck)
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -157,19 +157,13 @@ async def test_a_connection_whose_next_bytes_could_not_be_trusted_is_not_kept(ra
 
 
 async def test_bytes_that_nobody_asked_for_close_an_idle_connection():
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(OK)
-        if peer.number == 0:
-            await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged")
-            await peer.left()
-
-    async with Scripted(script) as scripted, upstream_at(scripted.url) as upstream:
+    async with Scripted(answering(OK)) as scripted, upstream_at(scripted.url, idle_for_s=60) as upstream:
         await ask(upstream, get())
-        await until(lambda: not upstream.pool.idle)
+        assert upstream.pool.idle == 1
+        await scripted.peers[0].send(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged")
+        await until(lambda: not upstream.pool.connections)
         result, caller = await ask(upstream, get())
-    assert caller.body == b"ok"
-    assert result.complete
+    assert (caller.body, result.complete, result.reused) == (b"ok", True, False)
 
 
 async def test_bytes_that_nobody_asked_for_are_seen_before_the_event_loop_hands_them_over():

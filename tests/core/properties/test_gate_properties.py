@@ -15,8 +15,9 @@ from proxy.core.verdict import Outcome
 from tests.core.properties.policies import CALLERS, RUNS, TOOLS, UPSTREAMS, policies
 from tests.core.properties.world import World
 
-seconds = st.sampled_from((0.0, 0.1, 0.5, 1.0, 3.0, 10.0, 61.0)) | st.floats(0.0, 100.0)
+seconds = st.sampled_from((0.1, 0.1, 0.5, 0.5, 1.0, 3.0, 10.0, 61.0)) | st.floats(0.0, 5.0)
 picks = st.integers(0, 1000)
+INF = float("inf")
 
 
 class GateMachine(RuleBasedStateMachine):
@@ -32,11 +33,11 @@ class GateMachine(RuleBasedStateMachine):
         run=st.sampled_from(RUNS),
         tool=st.sampled_from(TOOLS),
         rank=st.integers(0, 2),
-        within=st.sampled_from((float("inf"), float("inf"), 30.0, 2.0, 0.0)),
-        is_retry=st.sampled_from((False, False, True)),
+        within=st.sampled_from((INF,) * 9 + (30.0, 2.0, 0.0)),
+        is_retry=st.sampled_from((False, False, False, True)),
         upstream=st.sampled_from(UPSTREAMS),
-        may_wait=st.sampled_from((True, True, True, False)),
-        times=st.sampled_from((1, 1, 2, 4)),
+        may_wait=st.sampled_from((True, True, True, True, False)),
+        times=st.sampled_from((1, 2, 5)),
     )
     def offer(
         self,
@@ -75,6 +76,15 @@ class GateMachine(RuleBasedStateMachine):
         with pytest.raises(RuntimeError, match="settled twice"):
             self.world.gate.settle(grant, outcome, self.world.now)
 
+    @precondition(lambda self: self.world.ledger.held)
+    @rule(ends=st.integers(1, 8), each_s=st.sampled_from((0.0, 0.3, 1.0)))
+    def work_goes_on(self, ends: int, each_s: float) -> None:
+        """The oldest calls end well, one after the other."""
+        for _ in range(ends):
+            if self.world.ledger.held:
+                self.world.advance(each_s)
+                self.world.settle(self.world.ledger.held[0], Outcome.SUCCEEDED)
+
     @precondition(lambda self: self.world.waiters)
     @rule(which=picks)
     def leave(self, which: int) -> None:
@@ -99,10 +109,6 @@ class GateMachine(RuleBasedStateMachine):
         world.settle(world.ledger.held[which % len(world.ledger.held)], Outcome.SUCCEEDED)
         world.advance(0.0)
 
-    @rule(policy=policies())
-    def reload(self, policy: Policy) -> None:
-        self.world.adopt(policy)
-
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
@@ -111,6 +117,14 @@ class GateMachine(RuleBasedStateMachine):
         for name in world.gate.policy.routes:
             for upstream in UPSTREAMS:
                 world.come_back({"route": name, "caller": "ann", "tool": "read"}, upstream)
+
+
+class ReloadMachine(GateMachine):
+    """The same, under one policy after another."""
+
+    @rule(policy=policies())
+    def reload(self, policy: Policy) -> None:
+        self.world.adopt(policy)
 
 
 class DrainMachine(GateMachine):
@@ -126,4 +140,5 @@ class DrainMachine(GateMachine):
 
 
 TestGate = GateMachine.TestCase
+TestReload = ReloadMachine.TestCase
 TestDrain = DrainMachine.TestCase
