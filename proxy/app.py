@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from proxy.admission import Admission
 from proxy.core.gate import Gate
@@ -25,6 +26,8 @@ from proxy.stores.memory import MemoryStore
 from proxy.telemetry import Log, Telemetry
 from proxy.upstream import Upstream
 from proxy.wire import Message, Receive, Send, Wire
+
+CRASHED: Final = b'{"error":{"code":"internal_error","message":"The proxy failed. The call may have run."}}'
 
 
 class Proxy:
@@ -50,7 +53,15 @@ class Proxy:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request. Only HTTP: uvicorn is told that there is neither lifespan nor WebSocket."""
-        await self._pipeline.serve(Wire(scope, receive, send))
+        wire = Wire(scope, receive, send)
+        try:
+            await self._pipeline.serve(wire)
+        except Exception as error:  # noqa: BLE001 - a defect of ours ends one call, is told, and no other call
+            self.telemetry.crashed(error)
+            if wire.started:
+                await wire.cut(None)
+            else:
+                await wire.answer(500, [(b"content-type", b"application/json")], CRASHED)
 
     def state(self) -> GateState:
         """What the gate counts at this instant."""

@@ -171,7 +171,9 @@ def _server(app: Any, protocol: type[asyncio.Protocol]) -> _Server:
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="critical",  # what uvicorn would tell is an ordinary day here, or told by our own log
         access_log=False,
+        proxy_headers=False,  # X-Forwarded-For is the relay's business, and nobody is trusted by default
         server_header=False,
         date_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,

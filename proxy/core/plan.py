@@ -40,7 +40,7 @@ def scope_of(shortfall: Shortfall) -> str:
 
 
 def _keyed(policies: Iterable[P], call: Call, target: Target, route: RoutePolicy) -> list[tuple[str, P]]:
-    # What a route states per upstream is its own upstream's allowance: a fallback elsewhere spends none of it.
+    # What a route states per upstream is its own upstream's: a fallback elsewhere spends none of it.
     elsewhere = bool(route.upstream) and target.name != route.upstream
     return [
         (f"{policy.key}|{_scope(policy.per, call, target)}", policy)

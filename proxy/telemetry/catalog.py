@@ -35,6 +35,7 @@ _COUNTERS: Final = (
     ("config_reloads_total", ("result",), "Reloads of the configuration, ok or failed."),
     ("unknown_priority_total", ("route",), "Calls with a priority that is not configured."),
     ("unknown_route_total", (), "Requests whose path no route matches."),
+    ("crashes_total", (), "Calls ended by a defect of the proxy itself."),
     ("malformed_total", ("route",), "Requests that the route's dialect could not read."),
     ("log_lines_suppressed_total", (), "Log lines left out: too many alike within a second."),
     ("log_lines_lost_total", (), "Log lines that could not be written."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Final, TextIO
 
@@ -91,6 +92,15 @@ class Log:
             logging.WARNING if moved.new == OPEN else logging.INFO,
             ("breaker_moved", moved.new, moved.upstream),
             lambda: {"upstream": moved.upstream, "old": moved.old, "new": moved.new, "detail": moved.why},
+        )
+
+    def crashed(self, error: BaseException) -> None:
+        """A defect of the proxy ended a call. `detail` is the traceback: files and lines, no values."""
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        self._lines.write(
+            logging.CRITICAL,
+            ("crashed", type(error).__name__),
+            lambda: {"error": type(error).__name__, "detail": trace},
         )
 
     def reloaded(self, ok: bool, problems: str) -> None:

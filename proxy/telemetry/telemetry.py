@@ -60,6 +60,7 @@ class Telemetry:
         self._unknown_priority: defaultdict[str, int] = defaultdict(int)
         self._malformed: defaultdict[str, int] = defaultdict(int)
         self._unknown_route = 0
+        self._crashes = 0
         self._breaker_moves: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._reloads = {"ok": 0, "failed": 0}
         self._reloaded_at: dict[str, float] = {}
@@ -121,6 +122,12 @@ class Telemetry:
         """A request could not be read by its route's dialect."""
         self._malformed[self._labels.keep(route)] += 1
 
+    def crashed(self, error: BaseException) -> None:
+        """A call ended by a defect of the proxy itself."""
+        self._crashes += 1
+        if self._log:
+            self._log.crashed(error)
+
     def reloaded(self, ok: bool, problems: str = "") -> None:
         """A reload took effect, or failed with `problems` and left the old configuration serving."""
         result = "ok" if ok else "failed"
@@ -157,6 +164,7 @@ class Telemetry:
         yield families.by_label("config_reload_timestamp_seconds", self._reloaded_at)
         yield families.by_label("unknown_priority_total", self._unknown_priority)
         yield families.counter("unknown_route_total", [((), self._unknown_route)])
+        yield families.counter("crashes_total", [((), self._crashes)])
         yield families.by_label("malformed_total", self._malformed)
         yield families.counter("log_lines_suppressed_total", [((), self._log.suppressed if self._log else 0)])
         yield families.counter("log_lines_lost_total", [((), self._log.lost if self._log else 0)])
