@@ -118,12 +118,12 @@ def _asks_for_retry(status: int, should_retry: str) -> bool:
 
 def told_wait_s(headers: Mapping[str, str], now_unix_s: float) -> float | None:
     """The wait an answer asks for: `retry-after-ms` first, then `Retry-After` in seconds or as a date."""
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+    for name, per_s in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             told = float(headers[name])
         except (KeyError, ValueError):
             continue  # absent, or a date: as the SDK does, the next form is tried
-        return told * unit_s if isfinite(told) else None
+        return told / per_s if isfinite(told) else None
     try:
         return parsedate_to_datetime(headers["retry-after"]).timestamp() - now_unix_s
     except (KeyError, ValueError):

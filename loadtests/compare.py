@@ -195,6 +195,7 @@ def options() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of one proxy, in one case, in one round")
+    parser.add_argument("--warm-up", type=float, default=1.0, help="seconds of each turn before the rounds")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument(
         "--no-install", action="store_true", help="do without Envoy where it is not installed"
@@ -226,7 +227,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
         print("\n".join(f"{what}: {value}" for what, value in used.items()), flush=True)
         for turn in turns:
-            measure(turn, wrk, cores, asked.connections, 1.0)  # warm: connections, caches, branches
+            measure(turn, wrk, cores, asked.connections, asked.warm_up)  # connections, caches
         for number in range(asked.rounds):
             first = number % len(turns)
             in_turn = turns[first:] + turns[:first]

@@ -64,7 +64,7 @@ def upstream_and_proxy(plan: Plan, folder: Path) -> Iterator[Running]:
     """Both running and listening, on free ports; ended on the way out. StartError if one does not come up."""
     upstream_port, data_port, control_port = free_port(), free_port(), free_port()
     urls = [f"http://127.0.0.1:{port}" for port in (upstream_port, data_port, control_port)]
-    at = Running(*urls, pids={})
+    at = Running(upstream=urls[0], proxy=urls[1], control=urls[2], pids={})
     upstream = [sys.executable, "-m", "proxy.demo", "--port", str(upstream_port)]
     upstream += ["--slots", str(plan.slots), "--latency", str(plan.latency_s)]
     config = folder / "load.yaml"

@@ -73,6 +73,13 @@ class Connection(asyncio.Protocol):
             self._is_answered = True
             self._transport.close()
 
+    async def leave(self) -> None:
+        """End the connection from our side, whatever is under way on it."""
+        if not self.ended.is_set():
+            self._is_answered = True
+            self._transport.abort()
+            await self.ended.wait()
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._tally.broken += not self._is_answered
         self.ended.set()
@@ -84,7 +91,10 @@ async def _call_for_ever(port: int, tally: Tally) -> None:
     while not tally.broken:
         make = partial(Connection, request, tally, time.perf_counter())
         _, connection = await loop.create_connection(make, "127.0.0.1", port)
-        await connection.ended.wait()
+        try:
+            await connection.ended.wait()
+        finally:
+            await connection.leave()
 
 
 async def measure(port: int, connections: int, seconds: float) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from proxy.hangup import Hangup
+
 EXTENSION = "backpressure.caller"
 
 
@@ -37,6 +39,7 @@ class CallerProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._gone: Callable[[], None] | None = None
+        self._hangup: Hangup | None = None
 
     def data_received(self, data: bytes) -> None:
         """Read no more of a head than is allowed: httptools hands over a header only when it is whole."""
@@ -67,6 +70,7 @@ class CallerProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if not self.transport.is_closing():
             super().on_body(body)
+            self._watch()
 
     def on_message_complete(self) -> None:
         if not self.transport.is_closing():
@@ -74,6 +78,7 @@ class CallerProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unwatch()
         gone, self._gone = self._gone, None
         if gone is not None:
             gone()
@@ -89,8 +94,12 @@ class CallerProtocol(HttpToolsProtocol):
         """Call `callback` when the caller disconnects; at once if it has. None: no longer."""
         if callback is not None and self.gone:
             callback()
+            return
+        self._gone = callback
+        if callback is None:
+            self._unwatch()
         else:
-            self._gone = callback
+            self._watch()
 
     @property
     def gone(self) -> bool:
@@ -112,6 +121,17 @@ class CallerProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     # ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _watch(self) -> None:
+        """A long body that waits to be wanted stops the reading, and with it the news that its sender left."""
+        if self.flow.read_paused and self._gone is not None and self._hangup is None:
+            fd = self.transport.get_extra_info("socket").fileno()
+            self._hangup = Hangup(fd, self.transport.abort)
+
+    def _unwatch(self) -> None:
+        if self._hangup is not None:
+            self._hangup.close()
+            self._hangup = None
 
     def _too_large(self) -> None:
         if not self.transport.is_closing():

@@ -146,12 +146,11 @@ async def _is_retry(
     repeats = serving.repeats
     trace = None
     if repeats:
+        # A body of no declared length may prove too large when a part of it is read, and gone for the relay.
+        known = wire.length is not None and wire.length <= serving.peek_bytes
         mark = None
-        if repeats.wants_digest(key, now):
-            try:
-                mark = digest(await wire.read_all(serving.peek_bytes))
-            except TooLarge:
-                mark = None  # too large to have been kept: then it is matched by its length, or not at all
+        if known and repeats.wants_digest(key, now):
+            mark = digest(await wire.read_all(serving.peek_bytes))
         trace = repeats.match(key, mark, now)
     if trace is not None:
         return now < trace.due_at - EARLY_S

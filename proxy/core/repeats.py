@@ -6,7 +6,7 @@ most agents send no retry count.
 
 A call refused at the door was refused before its body was read, so its trace has no digest and is matched
 by the length of its body; a call that reached an upstream and failed is matched by the digest, where its
-body was kept.
+body was kept. Then the length does not matter: a repeat may leave out `stream`, or write other spaces.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Key(NamedTuple):
     run: str
     path: bytes
     length: int
+
+    def of_any_length(self) -> Key:
+        """Under which a trace with a digest is kept."""
+        return self._replace(length=-1)
 
 
 class Trace(NamedTuple):
@@ -59,31 +63,36 @@ class Repeats:
 
         `digest` is None when the body was too large to be kept.
         """
-        self._add(key, Trace(digest, float("inf"), now + HORIZON_S))
+        kept_under = key if digest is None else key.of_any_length()
+        self._add(kept_under, Trace(digest, float("inf"), now + HORIZON_S))
 
     def wants_digest(self, key: Key, now: float) -> bool:
         """Must the body be read to tell whether this call is a repeat?"""
-        return any(trace.digest is not None for trace in self._alive(key, now))
+        return bool(self._alive(key.of_any_length(), now))
 
     def match(self, key: Key, digest: bytes | None, now: float) -> Trace | None:
         """The trace that this call repeats, which is then used up; None for a call that is new.
 
-        A trace without a digest matches any body of the same length: give `digest` only when
-        `wants_digest` asked for it.
+        A trace with a digest matches that alone, one without any body of the same length: `digest` may be
+        None where `wants_digest` did not ask for it.
         """
+        trace = None if digest is None else self._use_up(key.of_any_length(), digest, now)
+        return trace or self._use_up(key, None, now)
+
+    def __len__(self) -> int:
+        """Traces kept."""
+        return self._count
+
+    def _use_up(self, key: Key, digest: bytes | None, now: float) -> Trace | None:
         traces = self._alive(key, now)
         for trace in traces:
-            if trace.digest is None or trace.digest == digest:
+            if trace.digest == digest:
                 traces.remove(trace)
                 self._count -= 1
                 if not traces:
                     del self._traces[key]
                 return trace
         return None
-
-    def __len__(self) -> int:
-        """Traces kept."""
-        return self._count
 
     def _alive(self, key: Key, now: float) -> deque[Trace]:
         traces = self._traces.get(key)

@@ -16,6 +16,9 @@ from proxy.core.rounding import wait_until
 
 WINDOW_S: Final = 60
 
+ONE: Final = 1 - 1e-9
+"""One retry, less a rounding: 0.1 * 10 must pay for it although floats may say 0.9999999."""
+
 
 class RetryBudget:
     """One budget: `deposit` for a first attempt, `withdraw` for a retry, `wait_s` to ask before.
@@ -61,7 +64,7 @@ class RetryBudget:
         """
         self._forget(now)
         second = int(now)
-        if self._room(self._deposits_at(second), self._withdrawals) >= 1:
+        if self._room(self._deposits_at(second), self._withdrawals) >= ONE:
             return 0.0
         deposits, withdrawals = self._deposits, self._withdrawals
         rows = list(self._rows)
@@ -71,7 +74,7 @@ class RetryBudget:
             withdrawals -= row_withdrawals
             # When this row has left, the next slice (if it is a row) is the 61st: its deposits count no more.
             aged = following[1] if following and following[0] == row_second + 1 else 0
-            if self._room(deposits - aged, withdrawals) >= 1:
+            if self._room(deposits - aged, withdrawals) >= ONE:
                 return wait_until(row_second + WINDOW_S + 1, now)
         return float("inf")
 
@@ -81,8 +84,7 @@ class RetryBudget:
         return not self._rows
 
     def _room(self, deposits: int, withdrawals: int) -> float:
-        # The rounding: 0.1 * 10 must pay for one retry although floats may say 0.9999999.
-        return self.policy.ratio * deposits + self.policy.floor_per_s * WINDOW_S - withdrawals + 1e-9
+        return self.policy.ratio * deposits + self.policy.floor_per_s * WINDOW_S - withdrawals
 
     def _deposits_at(self, second: int) -> int:
         """Deposits of the last 60 slices: the 61st, the oldest, counts for withdrawals alone."""

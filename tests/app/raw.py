@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -102,10 +102,8 @@ async def connect(url: str) -> AsyncIterator[Raw]:
         yield raw
     finally:
         writer.transport.abort()
-        try:
+        with suppress(ConnectionError):  # the far side may have been first
             await writer.wait_closed()
-        except ConnectionError:
-            pass  # the far side was first
 
 
 async def bounded(awaitable: Awaitable[T]) -> T:

@@ -72,9 +72,8 @@ async def test_a_cut_between_two_events_ends_with_the_dialects_error_event_for_o
             chunks = await sdk.chat.completions.create(**ASK, stream=True)
             said = []
             with pytest.raises(openai.APIError) as caught:
-                async for chunk in chunks:
-                    said.append(chunk.choices[0].delta.content)
-        assert said == ["half"]
+                await note(chunks, said)
+        assert [chunk.choices[0].delta.content for chunk in said] == ["half"]
         assert caught.value.code == "upstream_failed"
         assert not isinstance(caught.value, openai.APIConnectionError), "it was told why"
         await assert_nothing_is_held(proxy)
@@ -90,11 +89,16 @@ async def test_a_cut_between_two_events_ends_with_the_dialects_error_event_for_a
             events = await sdk.messages.create(**ASK, stream=True)
             said = []
             with pytest.raises(anthropic.APIStatusError) as caught:
-                async for event in events:
-                    said.append(event.type)
-        assert said == ["message_start"]
+                await note(events, said)
+        assert [event.type for event in said] == ["message_start"]
         assert caught.value.body["error"]["type"] == "api_error"
         await assert_nothing_is_held(proxy)
+
+
+async def note(stream, said):
+    """Read a stream to its end, keeping what came."""
+    async for each in stream:
+        said.append(each)
 
 
 async def consume(proxy, sdk, *, streamed):

@@ -61,11 +61,15 @@ async def test_the_sdk_takes_a_final_refusal_as_final(answer: Answer) -> None:
         assert not client._should_retry(error.response)
 
 
-@pytest.mark.parametrize("before", [START, START + b"event: content_block_start\n"], ids=["whole", "torn"])
-async def test_a_cut_stream_raises_instead_of_ending_early(before: bytes) -> None:
+@pytest.mark.parametrize(
+    "torn",
+    [b"", b": keep-ali", b"event: content_block_sta", b"event: content_block_start\n"],
+    ids=["between events", "in a comment", "in a name", "after a name"],
+)
+async def test_a_cut_stream_raises_instead_of_ending_early(torn: bytes) -> None:
     cut = ANTHROPIC.cut(example(Reason.UPSTREAM_FAILED))
     assert cut is not None
-    answer = Answer(200, [(b"content-type", b"text/event-stream")], before + cut)
+    answer = Answer(200, [(b"content-type", b"text/event-stream")], START + torn + cut)
     async with (
         serving(lambda method, body: answer) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,

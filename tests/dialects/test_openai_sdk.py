@@ -68,11 +68,15 @@ async def test_a_failed_upstream_without_room_for_retries_is_final_too() -> None
         assert not client._should_retry(error.response)
 
 
-@pytest.mark.parametrize("before", [CHUNK, CHUNK + b'data: {"id":"c","ch'], ids=["whole", "torn"])
-async def test_a_cut_stream_raises_instead_of_ending_early(before: bytes) -> None:
+@pytest.mark.parametrize(
+    ("torn", "told"),
+    [(b"", True), (b": keep-ali", True), (b'data: {"id":"c","ch', False)],
+    ids=["between frames", "in a comment", "in a frame"],
+)
+async def test_a_cut_stream_raises_instead_of_ending_early(torn: bytes, told: bool) -> None:
     cut = OPENAI.cut(example(Reason.UPSTREAM_FAILED))
     assert cut is not None
-    answer = Answer(200, [(b"content-type", b"text/event-stream")], before + cut)
+    answer = Answer(200, [(b"content-type", b"text/event-stream")], CHUNK + torn + cut)
     async with (
         serving(lambda method, body: answer) as url,
         openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
@@ -83,7 +87,7 @@ async def test_a_cut_stream_raises_instead_of_ending_early(before: bytes) -> Non
         assert (await anext(stream)).choices[0].delta.content == "half"
         with pytest.raises((openai.APIError, ValueError)) as raised:
             await anext(stream)
-    if before == CHUNK:
+    if told:
         assert "The upstream failed" in str(raised.value)
 
 

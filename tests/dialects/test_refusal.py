@@ -75,6 +75,14 @@ def test_a_wait_the_gate_cannot_tell_is_told_only_where_the_kind_needs_one(reaso
         assert header(answer, "x-should-retry") == "false"
 
 
+@pytest.mark.parametrize("reason", STOPS)
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_stop_tells_no_wait_even_where_the_gate_knows_one(name: str, reason: Reason) -> None:
+    answer = dialect_named(name).refuse(Refusal(reason, "run:a", 12.0), TOOL_CALL)
+    assert (header(answer, "retry-after"), header(answer, "retry-after-ms")) == (None, None)
+    assert b"12000" not in answer.body
+
+
 @steady
 @given(st.floats(allow_nan=True, allow_infinity=True) | st.floats(0, 60))
 def test_retry_after_is_whole_within_bounds_and_never_before_the_time(wait_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -32,10 +33,10 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = ["make", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 def test_every_declared_dependency_is_pinned_to_a_version_it_allows() -> None:
@@ -61,10 +62,23 @@ def test_each_target_says_in_one_line_what_it_does(target: str) -> None:
     assert re.search(r'^echo "[A-Z][^"]+"$', planned.stdout, re.MULTILINE), planned.stdout
 
 
-def test_the_set_up_is_repeated_when_what_it_installs_has_changed() -> None:
-    for changed in ("pyproject.toml", "constraints.txt"):
-        planned = make("--dry-run", f"--what-if={changed}", "setup").stdout
-        assert "install --quiet --constraint constraints.txt --editable '.[dev]'" in planned
+INSTALLS = "install --quiet --constraint constraints.txt --editable '.[dev]'"
+
+
+@pytest.mark.parametrize("changed", ["pyproject.toml", "constraints.txt"])
+def test_the_set_up_is_done_once_and_again_when_what_it_installs_has_changed(
+    changed: str, tmp_path: Path
+) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+        os.utime(tmp_path / name, (1000, 1000))
+    assert INSTALLS in make("--dry-run", "setup", folder=tmp_path).stdout
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    assert INSTALLS not in make("--dry-run", "setup", folder=tmp_path).stdout
+    os.utime(tmp_path / ".venv" / ".installed", (2000, 2000))
+    os.utime(tmp_path / changed, (3000, 3000))
+    assert INSTALLS in make("--dry-run", "setup", folder=tmp_path).stdout
 
 
 def test_the_last_thing_make_test_runs_is_pytest() -> None:

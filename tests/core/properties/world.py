@@ -11,7 +11,7 @@ from proxy.core.events import Admitted, Event, Left, Settled
 from proxy.core.gate import Gate, Grant
 from proxy.core.policy import Policy
 from proxy.core.survey import survey
-from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason, Refusal
+from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Refusal
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
 from proxy.stores.memory import MemoryStore
@@ -108,8 +108,10 @@ class World:
         # The oracle counts anew what has other numbers now, before the gate grants anything under them.
         self.ledger.adopted(policy)
         self.depth_allows = {name: self.gate.room.depth(name) for name in policy.routes}
-        self.firsts.clear()
-        self.retries.clear()
+        for name, target in self.gate.targets.items():
+            if target.budget is None:  # its retries were nobody's business until now
+                for payer in (name, *[f"{name}/{caller}" for caller in CALLERS]):
+                    self.retries.pop(payer, None)
         self.gate.adopt(policy, self.now)
         self._take()
         self.check()
@@ -137,10 +139,9 @@ class World:
         told = verdict.retry_after_s
         assert told is not None
         assert 0.0 <= told <= LONGEST_RETRY_AFTER_S
-        if verdict.reason is not Reason.WAITED_TOO_LONG or call.deadline > self.now:
-            others = self.told[verdict.scope, self.now]
-            assert all(abs(told - other) > 1e-9 for other in others), f"{told} was told before: {others}"
-            others.append(told)
+        others = self.told[verdict.scope, self.now]
+        assert all(abs(told - other) > 1e-9 for other in others), f"{told} was told before: {others}"
+        others.append(told)
 
     def _once(self, call: Call, end: str) -> None:
         assert id(call) not in self.ended, f"{call} was {self.ended[id(call)]}, and now {end}"

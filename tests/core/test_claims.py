@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from proxy.core.claims import Claims
+from proxy.core.policy import CapPolicy, Per
+from tests.kit.story import bucket, quota
+
+
+def claims(*pers: Per) -> Claims:
+    return Claims(
+        caps=[("upstream:api", CapPolicy("upstream:api", 1))],
+        buckets=[(f"bucket of {per}", bucket(1.0, per=per)) for per in pers],
+        quotas=[("quota of caller", quota(1, 60))],
+    )
+
+
+def test_keys_are_those_of_every_claim() -> None:
+    assert claims(Per.ROUTE).keys() == ["upstream:api", "bucket of route", "quota of caller"]
+
+
+def test_what_is_shared_comes_before_what_is_one_callers_and_that_before_what_is_one_runs() -> None:
+    assert claims(Per.RUN, Per.CALLER, Per.TOOL).keys_by_sharing() == [
+        ("upstream:api", "bucket of tool"),
+        ("bucket of caller", "quota of caller"),
+        ("bucket of run",),
+    ]
+
+
+def test_what_nothing_is_asked_of_makes_no_group() -> None:
+    shared = Claims([], [("all", bucket(1.0, per=Per.UPSTREAM))], [])
+    assert shared.keys_by_sharing() == [("all",)]
+    assert Claims([], [], []).keys_by_sharing() == [()]

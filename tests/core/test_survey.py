@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from proxy.core.policy import Per
+from proxy.core.state import BucketState, CapState, LaneState
+from proxy.core.survey import survey
+from proxy.core.verdict import Outcome
+from tests.kit.story import Story, admitted, after, arrives, breaker, bucket, ends, waits
+
+
+def test_an_idle_gate_shows_every_lane_cap_and_breaker_at_rest(story: Story) -> None:
+    story.cap(3).breaker(breaker()).retry_budget(0.1, 10)
+    state = survey(story.gate, story.clock())
+    assert state.lanes == tuple(LaneState("chat", name, 0, 0.0) for name in story.gate.policy.classes)
+    assert state.caps == (CapState("upstream:api", 0, 3),)
+    assert [(each.phase, each.calls, each.next_probe_s) for each in state.breakers] == [("closed", 0, 0.0)]
+    assert [each.balance for each in state.retry_budgets] == [pytest.approx(10.0)]
+    assert [each.pressure for each in state.upstreams] == [0.0]
+
+
+def test_waiters_are_counted_in_the_lane_of_their_class_and_as_old_as_they_are(story: Story) -> None:
+    story.cap(1).queue(4, max_age_s=8.0)
+    story >> arrives("a") << admitted("a")
+    story >> arrives("b", "background") << waits("b") >> after(2.0)
+    story >> arrives("c", "background", retry=True) << waits("c")
+    state = survey(story.gate, story.clock())
+    assert state.lanes[2] == LaneState("chat", "background", 2, 2.0)
+    assert state.upstreams[0].pressure == 0.5
+
+
+def test_the_callers_that_nobody_configured_share_one_row_with_the_lowest_level(story: Story) -> None:
+    story.buckets(bucket(1.0, burst=3.0))
+    for name, caller in (("a", "ann"), ("b", "bob"), ("c", "bob"), ("d", "cy")):
+        story >> arrives(name, caller=caller) << admitted(name)
+    rows = survey(story.gate, story.clock(), known=("ann",)).buckets
+    assert rows == (
+        BucketState("bucket/caller", "caller:ann", 2.0, 3.0),
+        BucketState("bucket/caller", "others", 1.0, 3.0),
+    )
+
+
+def test_a_bucket_of_the_upstream_has_a_row_of_its_own(story: Story) -> None:
+    story.buckets(bucket(1.0, burst=3.0, per=Per.UPSTREAM))
+    story >> arrives("a") << admitted("a")
+    rows = survey(story.gate, story.clock()).buckets
+    assert rows == (BucketState("bucket/upstream", "upstream:api", 2.0, 3.0),)
+
+
+def test_the_tools_without_a_name_share_the_row_of_the_fullest(story: Story) -> None:
+    story.tools(search=2, any=5)
+    for number, tool in enumerate(("search", "one", "two", "two")):
+        story >> arrives(f"c{number}", tool=tool) << admitted(f"c{number}")
+    assert survey(story.gate, story.clock()).caps[1:] == (
+        CapState("tool:chat/search", 1, 2),
+        CapState("tool:chat/*", 2, 5),
+    )
+
+
+def test_an_open_breaker_shows_why_and_until_when(story: Story) -> None:
+    story.breaker(breaker(minimum_calls=2, open_for_s=5.0))
+    story >> arrives("a") << admitted("a") >> ends("a", Outcome.FAILED)
+    (state,) = survey(story.gate, story.clock()).breakers
+    assert (state.calls, state.failure_ratio) == (1, 1.0)
+    story >> arrives("b") << admitted("b") >> ends("b", Outcome.FAILED) >> after(2.0)
+    (state,) = survey(story.gate, story.clock()).breakers
+    assert (state.phase, state.next_probe_s) == ("open", 3.0)
+
+
+def test_looking_changes_nothing(story: Story) -> None:
+    story.cap(1).queue(2).buckets(bucket(1.0)).breaker(breaker()).retry_budget(0.1, 1)
+    story >> arrives("a") << admitted("a") >> arrives("b", retry=True) << waits("b")
+    first = survey(story.gate, story.clock())
+    assert survey(story.gate, story.clock()) == first

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from proxy.core.call import Call
+from proxy.core.policy import CapPolicy, RetryBudgetPolicy, UpstreamPolicy
+from proxy.core.target import SWEEP_FROM, UNKNOWN_SERVICE_S, Target
+from proxy.core.verdict import Outcome
+from proxy.stores.breakers import BreakerMachine
+from tests.kit.story import breaker
+
+PLAIN = UpstreamPolicy("api", CapPolicy("upstream:api", 4), None, None)
+ONE_RETRY = replace(PLAIN, retry_budget=RetryBudgetPolicy(0.0, 1 / 60))
+
+
+def target(policy: UpstreamPolicy = PLAIN) -> Target:
+    return Target(policy, BreakerMachine("api"))
+
+
+def call(caller: str = "ann", *, is_retry: bool = False) -> Call:
+    return Call(route="chat", caller=caller, arrived_at=0.0, is_retry=is_retry)
+
+
+def test_permits_come_free_as_often_as_calls_end() -> None:
+    assert target().step_s == UNKNOWN_SERVICE_S / 4
+
+
+def test_the_pace_is_learnt_from_calls_that_succeed_and_from_no_others() -> None:
+    one = target()
+    for outcome in (Outcome.FAILED, Outcome.OVERLOADED, Outcome.IGNORED, Outcome.UNUSED):
+        one.settle(call(), one.enter(call(), 0.0), outcome, 0.0, 90.0)
+    assert one.service_s == UNKNOWN_SERVICE_S
+    one.settle(call(), one.enter(call(), 0.0), Outcome.SUCCEEDED, 0.0, 11.0)
+    assert one.service_s == pytest.approx(2.0)
+
+
+def test_a_retry_is_paid_by_its_caller_as_well() -> None:
+    one = target(replace(PLAIN, retry_budget=RetryBudgetPolicy(0.5, 0.0)))
+    one.enter(call("ann"), 0.0)
+    one.enter(call("ann"), 0.0)
+    assert one.retry_wait_s("ann", 0.0) == ("", 0.0)
+    assert one.retry_wait_s("bob", 0.0) == ("caller:bob", float("inf"))
+
+
+def test_of_two_budgets_the_one_that_takes_longer_is_told() -> None:
+    # Who was told the shorter wait came back to be refused for the longer.
+    one = target(ONE_RETRY)
+    one.enter(call("ann", is_retry=True), 0.0)
+    assert one.retry_wait_s("ann", 1.0) == ("upstream:api", 60.0)
+    one.budget = replace_budget(one)
+    assert one.retry_wait_s("ann", 1.0) == ("caller:ann", 60.0)
+
+
+def replace_budget(one: Target) -> object:
+    """A budget of the upstream with more in it than its callers have."""
+    return type(one.budget)(RetryBudgetPolicy(0.0, 1.0))  # type: ignore[call-arg, misc]
+
+
+def test_a_retry_that_was_not_used_is_given_back_to_both() -> None:
+    one = target(ONE_RETRY)
+    turn = one.enter(call(is_retry=True), 5.0)
+    one.settle(call(is_retry=True), turn, Outcome.UNUSED, 5.0, 30.0)
+    assert one.retry_wait_s("ann", 30.0) == ("", 0.0)
+
+
+def test_without_a_budget_retries_are_free() -> None:
+    assert target().retry_wait_s("ann", 0.0) == ("", 0.0)
+
+
+def test_the_budgets_of_idle_callers_are_forgotten() -> None:
+    one = target(ONE_RETRY)
+    for number in range(20 * SWEEP_FROM):
+        one.enter(call(f"caller-{number}"), number / 10)
+    assert len(one._budgets) <= 2 * SWEEP_FROM
+
+
+def test_asking_on_behalf_of_strangers_costs_no_lasting_memory() -> None:
+    one = target(ONE_RETRY)
+    for number in range(20 * SWEEP_FROM):
+        one.retry_wait_s(f"caller-{number}", 0.0)
+    assert len(one._budgets) <= SWEEP_FROM
+
+
+def test_a_reload_keeps_the_counts_and_changes_the_numbers() -> None:
+    one = target(ONE_RETRY)
+    one.enter(call(is_retry=True), 0.0)
+    one.adopt(replace(ONE_RETRY, retry_budget=RetryBudgetPolicy(0.0, 2 / 60)))
+    assert one.retry_wait_s("ann", 1.0) == ("", 0.0)
+    one.enter(call(is_retry=True), 1.0)
+    assert one.retry_wait_s("ann", 1.0)[1] > 0.0
+
+
+def test_a_breaker_that_a_reload_removes_and_another_brings_back_begins_closed() -> None:
+    # What the first one let through as a probe must not be settled as a probe of the second.
+    one = target(replace(PLAIN, breaker=breaker(minimum_calls=1, probes=1)))
+    for _ in range(2):
+        one.settle(call(), one.enter(call(), 0.0), Outcome.FAILED, 0.0, 0.0)
+        turn = one.enter(call(), 5.0)
+        assert one.breaker is not None
+        assert one.breaker.phase == "half-open"
+        one.adopt(PLAIN)
+        one.adopt(replace(PLAIN, breaker=breaker(minimum_calls=1, probes=1)))
+        assert one.breaker is not None
+        assert one.breaker.phase == "closed"
+        one.settle(call(), one.enter(call(), 6.0), Outcome.FAILED, 6.0, 6.0)
+        one.enter(call(), 20.0)
+        one.settle(call(), turn, Outcome.IGNORED, 5.0, 21.0)
+        assert one.breaker.wait_s(21.0) is None, "the one probe is still out"
+        one.breaker.reset()
