@@ -56,6 +56,9 @@ class Proxy:
         wire = Wire(scope, receive, send)
         try:
             await self._pipeline.serve(wire)
+        except asyncio.CancelledError:
+            await wire.cut(None)  # the drain is over: a reset, which no SDK takes for an answer
+            raise
         except Exception as error:  # noqa: BLE001 - a defect of ours ends one call, is told, and no other call
             self.telemetry.crashed(error)
             if wire.started:

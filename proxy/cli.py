@@ -43,11 +43,18 @@ def serve(
     ] = None,
     upstream: Annotated[str | None, typer.Option(help="URL of one upstream, instead of a file.")] = None,
     dialect: Annotated[str, typer.Option(help="How that upstream speaks.")] = "openai",
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT for agents, without a file.")] = None,
+    admin: Annotated[str | None, typer.Option(help="HOST:PORT of the control plane, without a file.")] = None,
 ) -> None:
     """Run the proxy, from a FILE or in front of one --upstream."""
     if (file is None) == (upstream is None):
         _fail("serve takes a configuration FILE, or --upstream URL without one", WRONG)
-    settings = _load(file) if file is not None else _from_upstream(upstream or "", dialect)
+    if file is not None and (listen or admin):
+        _fail("a configuration FILE says itself where to listen; write it there", WRONG)
+    try:
+        settings = _load(file) if file else from_upstream(upstream or "", dialect, listen=listen, admin=admin)
+    except SettingsError as error:
+        _fail(str(error), WRONG)
     _run(run(settings, file, Log(), _say_listening))
 
 
@@ -144,13 +151,6 @@ Ctrl-C drains and ends it.
 def _load(file: Path) -> Settings:
     try:
         return load(file, os.environ)
-    except SettingsError as error:
-        _fail(str(error), WRONG)
-
-
-def _from_upstream(url: str, dialect: str) -> Settings:
-    try:
-        return from_upstream(url, dialect)
     except SettingsError as error:
         _fail(str(error), WRONG)
 

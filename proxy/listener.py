@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from proxy.hangup import Hangup
-
 EXTENSION = "backpressure.caller"
+
+MOST_UNREAD_BYTES: Final = 1024 * 1024
+"""Of a body, before its reading stops: as much as may be read before a decision by default (`peek`). The
+caller of a longer one is found to have left when its turn comes, which the age of its queue bounds."""
 
 
 class CallerProtocol(HttpToolsProtocol):
@@ -39,7 +41,6 @@ class CallerProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._gone: Callable[[], None] | None = None
-        self._hangup: Hangup | None = None
 
     def data_received(self, data: bytes) -> None:
         """Read no more of a head than is allowed: httptools hands over a header only when it is whole."""
@@ -68,9 +69,17 @@ class CallerProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if not self.transport.is_closing():
-            super().on_body(body)
-            self._watch()
+        """Keep what arrives, and go on reading: who reads no more does not learn that the caller has left.
+
+        In place of uvicorn's own, which stops at 64 KiB; a prompt is often longer, and waits in the queue.
+        """
+        cycle = self.cycle
+        if self.transport.is_closing() or cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > MOST_UNREAD_BYTES:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if not self.transport.is_closing():
@@ -78,7 +87,6 @@ class CallerProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._unwatch()
         gone, self._gone = self._gone, None
         if gone is not None:
             gone()
@@ -94,12 +102,8 @@ class CallerProtocol(HttpToolsProtocol):
         """Call `callback` when the caller disconnects; at once if it has. None: no longer."""
         if callback is not None and self.gone:
             callback()
-            return
-        self._gone = callback
-        if callback is None:
-            self._unwatch()
         else:
-            self._watch()
+            self._gone = callback
 
     @property
     def gone(self) -> bool:
@@ -121,17 +125,6 @@ class CallerProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     # ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _watch(self) -> None:
-        """A long body that waits to be wanted stops the reading, and with it the news that its sender left."""
-        if self.flow.read_paused and self._gone is not None and self._hangup is None:
-            fd = self.transport.get_extra_info("socket").fileno()
-            self._hangup = Hangup(fd, self.transport.abort)
-
-    def _unwatch(self) -> None:
-        if self._hangup is not None:
-            self._hangup.close()
-            self._hangup = None
 
     def _too_large(self) -> None:
         if not self.transport.is_closing():

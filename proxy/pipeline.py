@@ -90,8 +90,8 @@ class Pipeline:
         else:
             # One queue a call: a fallback has room now, or is none.
             may_wait = rung is arrival.route.ladder[0]
-            if rung.model:
-                await wire.read_all(serving.peek_bytes)  # to be rewritten: read before a permit is held
+            if rung.model:  # to be rewritten: read before a permit is held
+                await wire.read_all(serving.peek_bytes, idle_s=rung.upstream.idle_s)
             verdict = await serving.admission.enter(call, name, wire, may_wait=may_wait)
             if isinstance(verdict, Refusal):
                 waited_s = self._clock() - call.arrived_at
@@ -155,7 +155,7 @@ async def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     """
     body = wire.body
     if body is None and wire.body_arrived and wire.length is not None and wire.length <= SMALL_BYTES:
-        body = await wire.read_all(SMALL_BYTES)
+        body = await wire.read_all(SMALL_BYTES, idle_s=rung.upstream.idle_s)
     if rung.model:
         body = arrival.route.dialect.with_model(body or b"", rung.model)
     return Request(

@@ -54,7 +54,7 @@ class Arrival:
 
     @property
     def exempt(self) -> bool:
-        """Never refused for want of room: an MCP session lives by these (reference/clients.md, "MCP clients").
+        """Never refused for want of room: an MCP session lives by these (clients.md, "MCP clients").
 
         Besides what its messages say of themselves, the session's event stream (GET), which would hold a
         permit for as long as an agent is there, and its end (DELETE). They have no body that was read.
@@ -107,7 +107,7 @@ def complaint(
 async def _read(wire: Wire, route: Route, most_bytes: int) -> Ask | None:
     if not route.dialect.needs_body(wire.method.decode(), wire.path.decode("latin-1")):
         return None
-    return route.dialect.read(await wire.read_all(most_bytes))
+    return route.dialect.read(await wire.read_all(most_bytes, idle_s=route.ladder[0].upstream.idle_s))
 
 
 async def _arrival(
@@ -119,6 +119,7 @@ async def _arrival(
     if not understood:
         serving.telemetry.unknown_priority(route.name)
     total_s, patience_s = deadline_s(headers)
+    idle_s = route.ladder[0].upstream.idle_s
     run = run_of(headers, standing.name)
     key = Key(standing.name, run, wire.path, wire.length or 0)
     call = Call(
@@ -129,14 +130,14 @@ async def _arrival(
         rank=rank,
         arrived_at=now,
         deadline=now + patience_s,
-        is_retry=route.counts_retries and await _is_retry(wire, headers, key, serving, now),
+        is_retry=route.counts_retries and await _is_retry(wire, headers, key, serving, now, idle_s),
         weight=standing.weight,
     )
     return Arrival(call, route, match.rest, ask, key, now + total_s)
 
 
 async def _is_retry(
-    wire: Wire, headers: Mapping[bytes, bytes], key: Key, serving: Serving, now: float
+    wire: Wire, headers: Mapping[bytes, bytes], key: Key, serving: Serving, now: float, idle_s: float
 ) -> bool:
     """Whether the retry budget pays for this call.
 
@@ -150,7 +151,7 @@ async def _is_retry(
         known = wire.length is not None and wire.length <= serving.peek_bytes
         mark = None
         if known and repeats.wants_digest(key, now):
-            mark = digest(await wire.read_all(serving.peek_bytes))
+            mark = digest(await wire.read_all(serving.peek_bytes, idle_s=idle_s))
         trace = repeats.match(key, mark, now)
     if trace is not None:
         return now < trace.due_at - EARLY_S

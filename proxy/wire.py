@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
@@ -70,20 +71,23 @@ class Wire:
         """Is the whole body here, so that reading it waits for nobody?"""
         return not self.has_body or self._caller.body_arrived
 
-    async def read_all(self, most_bytes: int) -> bytes:
-        """The whole body, kept for the relay. Raises TooLarge beyond `most_bytes`, CallerGone."""
-        if self.body is not None:
-            return self.body
-        if self.length is not None and self.length > most_bytes:
-            raise TooLarge
-        pieces: list[bytes] = []
-        size = 0
-        while (piece := await self.next_body()) is not None:
-            size += len(piece)
-            if size > most_bytes:
+    async def read_all(self, most_bytes: int, *, idle_s: float) -> bytes:
+        """The whole body, kept for the relay. Raises TooLarge beyond `most_bytes`, CallerGone.
+
+        A caller that lets `idle_s` seconds pass without sending more of it is cut, and counts as gone.
+        """
+        if self.body is None:
+            if self.length is not None and self.length > most_bytes:
                 raise TooLarge
-            pieces.append(piece)
-        self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if self.body_arrived:
+                self.body = await self._gather(most_bytes, None)
+            else:
+                try:
+                    async with asyncio.timeout(idle_s) as patience:
+                        self.body = await self._gather(most_bytes, lambda: _extend(patience, idle_s))
+                except TimeoutError:
+                    self._caller.reset()
+                    raise CallerGone("no more of the request sent by the caller") from None
         return self.body
 
     async def next_body(self) -> bytes | None:
@@ -97,6 +101,18 @@ class Wire:
             if piece:
                 return piece
         return None
+
+    async def _gather(self, most_bytes: int, progress: Callable[[], None] | None) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while (piece := await self.next_body()) is not None:
+            size += len(piece)
+            if size > most_bytes:
+                raise TooLarge
+            pieces.append(piece)
+            if progress is not None:
+                progress()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     # ── the answer ──────────────────────────────────────────────────────────────────────────────────
 
@@ -157,6 +173,10 @@ class Wire:
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` the moment the caller disconnects; at once if it has. None: no longer."""
         self._caller.on_gone(callback)
+
+
+def _extend(patience: asyncio.Timeout, by_s: float) -> None:
+    patience.reschedule(asyncio.get_running_loop().time() + by_s)
 
 
 def _length(headers: Headers) -> int | None:

@@ -1,4 +1,4 @@
-"""Hypothesis draws the same examples in every run, unless HYPOTHESIS_PROFILE=thorough asks for many new ones."""
+"""Hypothesis draws the same examples in every run; HYPOTHESIS_PROFILE=thorough draws many new ones."""
 
 from __future__ import annotations
 

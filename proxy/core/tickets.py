@@ -44,7 +44,7 @@ class Line:
         """
         at = now + earliest_s
         last = self._last.get(scope)
-        if last is not None and last >= now:
+        if last is not None and (last > now or at <= last):
             at = max(at, last + max(step_s, LEAST_STEP_S))
         if at - now > LONGEST_RETRY_AFTER_S:
             # Whose time cannot be told is told again; whose own time still can is not told less.

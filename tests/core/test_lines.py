@@ -24,7 +24,13 @@ class Crowd:
         self.seq = 0
 
     def stand(
-        self, lacks: str, *, caps: tuple[str, ...] = (API,), caller: str = "", rank: int = 1, at: float = NEVER
+        self,
+        lacks: str,
+        *,
+        caps: tuple[str, ...] = (API,),
+        caller: str = "",
+        rank: int = 1,
+        at: float = NEVER,
     ) -> Waiter:
         buckets = [(f"bucket|{caller}", bucket(1.0, per=Per.CALLER))] if caller else []
         claims = Claims([(key, CapPolicy(key, 1)) for key in caps], buckets, [])

@@ -51,7 +51,7 @@ class Ledger:
         self._cap_allows = self._held_by_key()
 
     def check_held(self, counted: dict[str, int], slots: dict[str, int]) -> None:
-        """granted − settled = held; above the cap only who was there before it shrank."""
+        """What was granted and not settled is held; above the cap only who was there before it shrank."""
         own = self._held_by_key()
         assert counted == own
         for key, count in own.items():

@@ -49,7 +49,10 @@ def bucket_policies(draw: st.DrawFn, prefix: str) -> tuple[BucketPolicy, ...]:
 def quota_policies(draw: st.DrawFn, prefix: str) -> tuple[QuotaPolicy, ...]:
     if draw(st.integers(0, 3)):
         return ()
-    per, window_s = draw(st.sampled_from((Per.CALLER, Per.ROUTE, Per.RUN))), draw(st.sampled_from((5, 40, 3600)))
+    per, window_s = (
+        draw(st.sampled_from((Per.CALLER, Per.ROUTE, Per.RUN))),
+        draw(st.sampled_from((5, 40, 3600))),
+    )
     amount = draw(st.integers(1, 6))
     return (QuotaPolicy(f"{prefix}/quota/{per}/{window_s}", per, amount, window_s, "so many a window"),)
 

@@ -231,9 +231,7 @@ class World:
             if breaker is None or breaker.phase != "half-open":
                 self.probes_allow.pop(name, None)
                 continue
-            out = sum(
-                grant.target is target and grant.turn == breaker._turn for grant in self.ledger.held
-            )
+            out = sum(grant.target is target and grant.turn == breaker._turn for grant in self.ledger.held)
             assert out == breaker._probes
             assert target.policy.breaker is not None
             allowed = max(target.policy.breaker.probes, self.probes_allow.get(name, 0))
@@ -241,7 +239,7 @@ class World:
             self.probes_allow[name] = out
 
     def _check_retries(self, grant: Grant) -> None:
-        """In each minute that ends with a retry: retries ≤ ratio × firsts + floor."""
+        """In each minute that ends with a retry: at most a share of the firsts, plus the floor."""
         budget = grant.target.policy.retry_budget
         if budget is None:
             return
@@ -274,15 +272,15 @@ class World:
 
     def come_back(self, call: dict[str, Any], upstream: str) -> int:
         """Offer one call, alone, as often as it is refused, each time after the wait told; how often."""
+        was_told: float = LONGEST_RETRY_AFTER_S
         for refusals in range(100):
             verdict = self.offer(Call(arrived_at=self.now, **call), upstream, may_wait=False)
             if isinstance(verdict, Grant):
                 self.settle(verdict, Outcome.IGNORED)
                 return refusals
             assert isinstance(verdict, Refusal)
-            if refusals:
-                # Told a second time: only because the first wait was longer than what can be told.
-                assert was_told >= LONGEST_RETRY_AFTER_S - 10.0, f"told {was_told}, then {verdict}"
+            # Told again: only because the wait told before was longer than what can be told.
+            assert was_told >= LONGEST_RETRY_AFTER_S - 10.0, f"told {was_told}, then {verdict}"
             assert verdict.retry_after_s is not None
             was_told = verdict.retry_after_s
             self.advance(was_told)

@@ -1,0 +1,121 @@
+"""The commands, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.kit.process import ran, started, written
+from tests.kit.running import yaml_before
+
+CONFIG = Path(__file__).parents[2] / "config"
+GOOD = yaml_before("http://127.0.0.1:9")
+
+
+async def test_check_of_a_valid_file_says_so_and_exits_0(tmp_path):
+    code, out, err = await ran("check", str(written(tmp_path, GOOD)))
+    assert (code, err) == (0, "")
+    assert out.endswith("valid, 4 routes, 4 upstreams")
+
+
+async def test_check_prints_every_error_with_file_line_key_and_remedy_and_exits_2(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        "upstreams:\n"
+        "  a: {url: http://a, dialect: openai, concurrency: many}\n"
+        "routes:\n"
+        "  - {name: one, path: /a, upstream: a, queue: {size: 1, max_age: 10}}\n"
+        "  - {name: one, path: /b, upstream: ${NOT_SET_ANYWHERE}, bukets: []}\n"
+    )
+    code, out, err = await ran("check", str(file))
+    assert (code, out) == (2, "")
+    lines = err.splitlines()
+    assert all(line.startswith(f"{file}:") for line in lines)
+    assert any(":2: upstreams.a.concurrency:" in line for line in lines)
+    assert any('did you mean "buckets"?' in line for line in lines)
+    assert any("NOT_SET_ANYWHERE" in line for line in lines)
+    assert "Traceback" not in err
+
+
+async def test_schema_prints_a_json_schema_that_the_examples_satisfy():
+    code, out, _ = await ran("schema")
+    assert code == 0
+    schema = json.loads(out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load((CONFIG / "demo.yaml").read_text()), schema)
+
+
+async def test_explain_prints_what_a_call_would_meet():
+    call = ["explain", str(CONFIG / "demo.yaml"), "POST", "/openai/v1/chat/completions?x=1"]
+    code, out, err = await ran(*call, "-H", "x-priority: background", "-H", "X-Deadline-Ms: 1500")
+    assert (code, err) == (0, "")
+    facts = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert "openai / background" in facts["lane"]
+    assert "POST /v1/chat/completions?x=1" in facts["upstream"]
+    assert "upstream:demo_openai: 8 in flight" in facts["cap"]
+    assert "caller:anonymous: 30 requests/minute, burst 5" in facts["bucket"]
+    assert "1.5s" in facts["deadline"]
+    assert "0.5" in facts["shed"]
+
+
+async def test_explain_never_prints_a_credential():
+    call = ["explain", str(CONFIG / "demo.yaml"), "GET", "/tools/search"]
+    _, out, _ = await ran(*call, "-H", "authorization: Bearer sk-secret")
+    assert "sk-secret" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["GET", "/nowhere"], "/openai/"),
+        (["GET", "/tools/x", "-H", "x-deadline-ms: -1"], "x-deadline-ms"),
+        (["GET", "/tools/x", "-H", "nonsense"], "name: value"),
+    ],
+)
+async def test_explain_says_why_there_is_no_call_and_exits_2(arguments, says):
+    code, out, err = await ran("explain", str(CONFIG / "demo.yaml"), *arguments)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["serve"], ["serve", "a.yaml", "--upstream", "http://x"], ["serve", "--upstream", "ftp://x"]],
+)
+async def test_serve_needs_a_file_or_an_upstream(arguments):
+    code, _, err = await ran(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("key", ["listen", "admin.listen"])
+async def test_a_port_in_use_is_named_with_its_key_and_a_remedy_and_exits_1(tmp_path, key):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ports = {"listen": "127.0.0.1:0", "admin.listen": "127.0.0.1:0", key: address}
+        file = tmp_path / "proxy.yaml"
+        file.write_text(f"listen: {ports['listen']}\nadmin: {{listen: '{ports['admin.listen']}'}}\n{GOOD}")
+        code, _, err = await ran("serve", str(file))
+    assert code == 1
+    assert err.strip() == (
+        f"cannot listen on {address} ({key}): another program listens there; stop it, or write another port"
+    )
+
+
+async def test_version_is_the_packages():
+    from proxy import __version__
+
+    assert await ran("version") == (0, __version__, "")
+
+
+async def test_serve_listens_where_the_file_says_and_tells_both_addresses(tmp_path):
+    async with started("serve", str(written(tmp_path, GOOD))) as proxy:
+        line = await proxy.until("started")
+        assert not line["listen"].endswith(":0")
+        assert line["listen"] != line["admin"]
