@@ -25,7 +25,7 @@ from proxy.stores.breakers import BreakerMachine
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry import Log, Telemetry
 from proxy.upstream import Upstream
-from proxy.wire import Message, Receive, Send, Wire
+from proxy.wire import Wire
 
 CRASHED: Final = b'{"error":{"code":"internal_error","message":"The proxy failed. The call may have run."}}'
 
@@ -51,20 +51,19 @@ class Proxy:
         self._retired: set[asyncio.Task[None]] = set()
         self._pipeline = Pipeline(self._serving(), clock=clock)
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request. Only HTTP: uvicorn is told that there is neither lifespan nor WebSocket."""
-        wire = Wire(scope, receive, send)
+    async def __call__(self, wire: Wire) -> None:
+        """Serve one request, as `listener.CallerConnection` hands it over."""
         try:
             await self._pipeline.serve(wire)
-        except asyncio.CancelledError:
-            await wire.cut(None)  # the drain is over: a reset, which no SDK takes for an answer
-            raise
         except Exception as error:  # noqa: BLE001 - a defect of ours ends one call, is told, and no other call
             self.telemetry.crashed(error)
-            if wire.started:
-                await wire.cut(None)
-            else:
+            if not wire.started:
                 await wire.answer(500, [(b"content-type", b"application/json")], CRASHED)
+        finally:
+            # Cancelled because the drain is over, crashed midway, or stalled: a reset, which no SDK takes
+            # for an answer.
+            if not wire.done:
+                wire.reset()
 
     def state(self) -> GateState:
         """What the gate counts at this instant."""

@@ -168,6 +168,7 @@ def _server(app: Any, protocol: type[asyncio.Protocol]) -> _Server:
     config = uvicorn.Config(
         app,
         http=protocol,
+        interface="asgi3",
         ws="none",
         lifespan="off",
         log_config=None,

@@ -1,33 +1,32 @@
-"""One request and its answer, over ASGI: what the pipeline and the relay see of the caller."""
+"""One request and its answer: what the pipeline and the relay see of a caller.
+
+A `Wire` is filled by its connection (`listener.py`) as the request arrives, and writes the answer straight to
+it: a head and what follows it at once leave in one write.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
-from proxy.listener import EXTENSION
 from proxy.upstream import CallerGone
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+if TYPE_CHECKING:
+    from proxy.listener import CallerConnection
+
 Headers = list[tuple[bytes, bytes]]
 
-EVENT_END = b"\n\n"
+EVENT_END: Final = b"\n\n"
 
+JOINED_BYTES: Final = 64 * 1024
+"""What is written in one turn of the loop leaves as one piece up to this size; above it is passed on."""
 
-class Caller(Protocol):
-    """What `listener.CallerProtocol` offers beside ASGI."""
-
-    @property
-    def gone(self) -> bool: ...
-    @property
-    def body_arrived(self) -> bool: ...
-    @property
-    def awaits_continue(self) -> bool: ...
-    def on_gone(self, callback: Callable[[], None] | None) -> None: ...
-    def reset(self) -> None: ...
+STATUS_LINES: Final = {
+    status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase if status in set(HTTPStatus) else ''}\r\n".encode()
+    for status in range(200, 600)
+}
 
 
 class TooLarge(Exception):
@@ -41,35 +40,60 @@ class Wire:
     """
 
     __slots__ = (
-        "_caller", "_ended", "_event_stream", "_receive", "_send", "_tail", "body", "has_body", "headers",
-        "length", "method", "path", "peer", "query", "scheme", "started",
+        "_arrived", "_chunked", "_connection", "_event_stream", "_out", "_out_bytes", "_reader", "_tail",
+        "awaits_continue", "body", "body_arrived", "done", "has_body", "headers", "http10", "keep", "length",
+        "method", "path", "query", "started", "unread_bytes",
     )  # fmt: skip
 
-    def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self._caller: Caller = scope["extensions"][EXTENSION]
+    def __init__(self, connection: CallerConnection) -> None:
+        self._connection = connection
+        self._arrived: list[bytes] = []
+        self._reader: asyncio.Future[None] | None = None
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._chunked = False
         self._event_stream = False
         self._tail = b""
-        self.method: bytes = scope["method"].encode()
-        self.path: bytes = scope["raw_path"]
-        self.query: bytes = scope["query_string"]
-        self.scheme: str = scope["scheme"]
-        self.peer: bytes = scope["client"][0].encode() if scope["client"] else b""
-        pairs: Headers = scope["headers"]
-        self.headers = pairs
-        self.length = _length(pairs)
-        self.has_body = bool(self.length) or any(name == b"transfer-encoding" for name, _ in pairs)
+        # Filled by the connection, from the request's head and as its body arrives:
+        self.method = b""
+        self.path = b""
+        self.query = b""
+        self.headers: Headers = []
+        self.length: int | None = None
+        self.has_body = False
+        self.http10 = False
+        self.keep = True
+        self.awaits_continue = False
+        self.body_arrived = False
+        self.unread_bytes = 0
+        # What has become of it:
         self.body: bytes | None = None
-        self._ended = not self.has_body
         self.started = False
+        self.done = False
+
+    @property
+    def peer(self) -> bytes:
+        """The caller's address, b"" when it has none."""
+        return self._connection.peer
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+        return self._connection.scheme
 
     # ── the request ─────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def body_arrived(self) -> bool:
-        """Is the whole body here, so that reading it waits for nobody?"""
-        return not self.has_body or self._caller.body_arrived
+    def arrive(self, piece: bytes) -> None:
+        """The connection read a piece of the body."""
+        self._arrived.append(piece)
+        self.unread_bytes += len(piece)
+        self.wake()
+
+    def wake(self) -> None:
+        """More of the body is here, all of it is, or the caller has gone."""
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
 
     async def read_all(self, most_bytes: int, *, idle_s: float) -> bytes:
         """The whole body, kept for the relay. Raises TooLarge beyond `most_bytes`, CallerGone.
@@ -86,21 +110,33 @@ class Wire:
                     async with asyncio.timeout(idle_s) as patience:
                         self.body = await self._gather(most_bytes, lambda: _extend(patience, idle_s))
                 except TimeoutError:
-                    self._caller.reset()
+                    self._connection.reset()
                     raise CallerGone("no more of the request sent by the caller") from None
         return self.body
 
     async def next_body(self) -> bytes | None:
         """The next piece of the body, None at its end. Raises CallerGone."""
-        while not self._ended:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
+        while not self._arrived:
+            if self.body_arrived:
+                return None
+            if self._connection.gone:
                 raise CallerGone
-            self._ended = not message.get("more_body", False)
-            piece: bytes = message.get("body", b"")
-            if piece:
-                return piece
-        return None
+            self._go_on()
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        arrived, self._arrived = self._arrived, []
+        self.unread_bytes = 0
+        self._connection.resume_reading()
+        return arrived[0] if len(arrived) == 1 else b"".join(arrived)
+
+    def _go_on(self) -> None:
+        """Tell a caller that holds its body back to send it."""
+        if self.awaits_continue:
+            self.awaits_continue = False
+            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _gather(self, most_bytes: int, progress: Callable[[], None] | None) -> bytes:
         pieces: list[bytes] = []
@@ -117,24 +153,37 @@ class Wire:
     # ── the answer ──────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, status: int, headers: Headers) -> None:
-        """The head of the answer."""
-        self.started = True
-        for name, value in headers:
-            if name == b"content-type":
-                self._event_stream = value.startswith(b"text/event-stream")
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        """The head of the answer. It leaves with what follows it in the same turn, or with `flush`."""
+        self._head(status, headers)
 
     async def write(self, piece: bytes) -> None:
         """A piece of the answer's body; suspends while the caller is slow. Raises CallerGone."""
-        if self._caller.gone:
+        connection = self._connection
+        if connection.gone:
             raise CallerGone
         if self._event_stream:
             self._tail = piece[-2:] if len(piece) > 1 else self._tail[-1:] + piece
-        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        if self._chunked:
+            self._out += (b"%x\r\n" % len(piece), piece, b"\r\n")
+        else:
+            self._out.append(piece)
+        self._out_bytes += len(piece)
+        if connection.slow or self._out_bytes >= JOINED_BYTES:
+            self.flush()
+            await connection.drained()
+            if connection.gone:
+                raise CallerGone
+
+    def flush(self) -> None:
+        """What was written leaves now."""
+        if self._out:
+            self._connection.write(b"".join(self._out))
+            self._out.clear()
+            self._out_bytes = 0
 
     async def end(self) -> None:
         """The answer is complete."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._end()
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer of our own.
@@ -142,12 +191,12 @@ class Wire:
         A caller that still holds its body back (`Expect: 100-continue`) may send it or not: what follows
         on this connection would be ambiguous, so it ends here.
         """
-        self.started = True
-        if self.has_body and self._caller.awaits_continue:
-            headers = [*headers, (b"connection", b"close")]
-        headers = [*headers, (b"content-length", b"%d" % len(body))]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        if self.has_body and self.awaits_continue:
+            self.keep = False
+        self._head(status, [*headers, (b"content-length", b"%d" % len(body))])
+        if self.method != b"HEAD":
+            self._out.append(body)
+        self._end()
 
     async def cut(self, event: bytes | None) -> None:
         """End an answer that cannot be completed, so that the caller can tell.
@@ -155,33 +204,63 @@ class Wire:
         Between two events of a stream the dialect's error `event` says so; anywhere else, and where the
         dialect has none, the connection is reset.
         """
-        if self._caller.gone:
+        if self._connection.gone:
             return
         if event is not None and self._event_stream and self._tail in (b"", EVENT_END):
             await self.write(event)
-            await self.end()
+            self._end()
         else:
-            self._caller.reset()
+            self.reset()
+
+    def reset(self) -> None:
+        """Cut the connection, after what has arrived of the answer."""
+        self.flush()
+        self._connection.reset()
+
+    def _head(self, status: int, headers: Headers) -> None:
+        self.started = True
+        out = [STATUS_LINES[status]]
+        framed = status in (204, 304) or self.method == b"HEAD"
+        for name, value in headers:
+            out += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                framed = True
+            elif name == b"content-type":
+                self._event_stream = value.startswith(b"text/event-stream")
+            elif name == b"connection":
+                self.keep = False  # the only word of our own answers there is `close`
+                out[-4:] = ()
+        if not framed:
+            if self.http10:
+                self.keep = False  # HTTP/1.0 has no chunks: the answer ends with the connection
+            else:
+                self._chunked = True
+                out.append(b"transfer-encoding: chunked\r\n")
+        if not self.keep:
+            out.append(b"connection: close\r\n")
+        elif self.http10:
+            out.append(b"connection: keep-alive\r\n")
+        out.append(b"\r\n")
+        self._out += out
+
+    def _end(self) -> None:
+        if self._chunked:
+            self._out.append(b"0\r\n\r\n")
+        self.flush()
+        self.done = True
+        self._connection.answered(self)
 
     # ── the caller ──────────────────────────────────────────────────────────────────────────────────
 
     @property
     def gone(self) -> bool:
         """Has the caller disconnected?"""
-        return self._caller.gone
+        return self._connection.gone
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` the moment the caller disconnects; at once if it has. None: no longer."""
-        self._caller.on_gone(callback)
+        self._connection.on_gone(callback)
 
 
 def _extend(patience: asyncio.Timeout, by_s: float) -> None:
     patience.reschedule(asyncio.get_running_loop().time() + by_s)
-
-
-def _length(headers: Headers) -> int | None:
-    """The declared length of the body; the listener has refused any that is not one number."""
-    for name, value in headers:
-        if name == b"content-length":
-            return int(value)
-    return None

@@ -36,6 +36,10 @@ class Downstream(Protocol):
         """A piece of the answer's body; suspends while the caller is slow."""
         ...
 
+    def flush(self) -> None:
+        """Nothing follows at once: what was handed over leaves now."""
+        ...
+
     async def end(self) -> None:
         """The answer is complete. Not called for an answer that was cut."""
         ...

@@ -121,6 +121,7 @@ async def _deliver(
         elif connection.over:
             return
         else:
+            downstream.flush()
             connection.upstream_goes_on()
             await connection.changed()
             connection.hand_over(task)

@@ -29,6 +29,7 @@ class FakeCaller:
         self.pieces: list[bytes] = []
         self.ended = False
         self.pulls = 0
+        self.flushes = 0
 
     async def next_body(self) -> bytes | None:
         self.pulls += 1
@@ -53,6 +54,9 @@ class FakeCaller:
         self.pieces.append(piece)
         self.body += piece
         self._something.set()
+
+    def flush(self) -> None:
+        self.flushes += 1
 
     async def end(self) -> None:
         self.ended = True
