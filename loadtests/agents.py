@@ -35,8 +35,8 @@ class Kind:
 # Critical alone is 0.3 of the upstream's capacity at 3x: it fits, so every critical call should succeed.
 KINDS: Final = (
     Kind("critical", part=10, patience_s=10.0),
-    Kind("normal", part=40, patience_s=20.0),
-    Kind("background", part=50, patience_s=30.0),
+    Kind("normal", part=40, patience_s=30.0),
+    Kind("background", part=50, patience_s=60.0),
 )
 
 

@@ -143,8 +143,7 @@ def measure(turn: Turn, wrk: str | None, cores: Cores, connections: int, seconds
     if done.returncode:
         raise StartError(f"the generator failed against {turn.name}: {done.stderr[-2000:]}")
     told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    expected = told["requests"] if turn.case is Case.FORWARD else 0
-    if told["good"] != expected or told["broken"] or not told["requests"]:
+    if told["broken"] or not told["requests"] or not _did(turn.case, told["good"], told["requests"]):
         raise StartError(f"{turn.name} did not {turn.case} every call: {told}")
     return {
         "name": turn.name,
@@ -156,6 +155,11 @@ def measure(turn: Turn, wrk: str | None, cores: Cores, connections: int, seconds
         "p50_ms": told["p50_ms"],
         "p99_ms": told["p99_ms"],
     }
+
+
+def _did(case: Case, good: int, requests: int) -> bool:
+    """Did the proxy do what the case asks? nginx's slowest bucket lets one call through every minute."""
+    return good == requests if case is Case.FORWARD else good <= 1
 
 
 def tabulate(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

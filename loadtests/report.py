@@ -77,7 +77,7 @@ def summarise(
         "void": why_void(plan, window.seconds, len(calls), still_open, lateness_p99_s),
         "goodput_per_s": upstream_per_s,
         "goodput_ratio": upstream_per_s / min(offered_per_s, plan.capacity_per_s) if calls else 0.0,
-        "answered_in_time_per_s": sum(call.end == "good" for call in calls) / window.seconds,
+        "answered_in_time": sum(call.end == "good" for call in calls) / len(calls) if calls else 0.0,
         "classes": {kind.priority: _of_class(kind.priority, calls) for kind in KINDS},
         "attempts": attempts,
         "retries": attempts - len(calls),
@@ -139,7 +139,7 @@ def render(summary: Mapping[str, Any]) -> str:
         (
             f"goodput  {summary['goodput_per_s']:.1f}/s by the upstream's ledger"
             f" = {summary['goodput_ratio']:.3f} of what it can do;"
-            f" {summary['answered_in_time_per_s']:.1f}/s of the arrivals answered in time"
+            f" {summary['answered_in_time']:.1%} of the calls answered in time, later returns included"
         ),
         f"upstream peak in flight {summary['upstream_peak_in_flight']} (cap {summary['cap']})",
         (

@@ -125,6 +125,7 @@ class Pipeline:
         reason = result.reason or Reason.UPSTREAM_FAILED
         refusal = serving.admission.gate.refuse_failed(call, name, reason, now)
         if not result.started:
+            call.paid = True  # for the next rung
             return refusal
         await wire.cut(arrival.route.dialect.cut(refusal, arrival.ask))
         return None

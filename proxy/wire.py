@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from proxy.upstream import CallerGone
-
-if TYPE_CHECKING:
-    from proxy.listener import CallerConnection
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -27,6 +24,23 @@ STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase if status in set(HTTPStatus) else ''}\r\n".encode()
     for status in range(200, 600)
 }
+
+
+class Connection(Protocol):
+    """What a wire needs of its connection; `listener.CallerConnection` is one."""
+
+    peer: bytes
+    scheme: str
+    slow: bool
+
+    @property
+    def gone(self) -> bool: ...
+    def on_gone(self, callback: Callable[[], None] | None) -> None: ...
+    def write(self, piece: bytes) -> None: ...
+    async def drained(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def reset(self) -> None: ...
+    def answered(self, wire: Wire) -> None: ...
 
 
 class TooLarge(Exception):
@@ -45,7 +59,7 @@ class Wire:
         "method", "path", "query", "started", "unread_bytes",
     )  # fmt: skip
 
-    def __init__(self, connection: CallerConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._arrived: list[bytes] = []
         self._reader: asyncio.Future[None] | None = None

@@ -9,12 +9,15 @@ class Call:
     `caller` and `run` are hashes or configured names, never a credential. `rank` counts from 0, the last
     class to be shed. `deadline` is in monotonic seconds: an answer that starts later is worthless.
     `is_retry` is true for a repeat that the retry budget pays for; a return that we ourselves asked for
-    (`Retry-After`) is none.
+    (`Retry-After`) is none. `paid` is true once it has spent its caller's and its route's allowances: what
+    follows a failed attempt on another upstream spends them no second time.
 
     A plain slotted object, not a dataclass: one is made for every request.
     """
 
-    __slots__ = ("arrived_at", "caller", "deadline", "is_retry", "rank", "route", "run", "tool", "weight")
+    __slots__ = (
+        "arrived_at", "caller", "deadline", "is_retry", "paid", "rank", "route", "run", "tool", "weight",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Call:
         self.arrived_at = arrived_at
         self.deadline = deadline
         self.is_retry = is_retry
+        self.paid = False
         self.weight = weight
 
     def __repr__(self) -> str:

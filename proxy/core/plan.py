@@ -17,7 +17,7 @@ P = TypeVar("P", BucketPolicy, QuotaPolicy)
 
 
 def claims_of(call: Call, target: Target, route: RoutePolicy) -> Claims:
-    """Every claim of `call` on its way to `target`: one request of each."""
+    """Every claim of `call` on its way to `target`: one request of each, allowances already paid left out."""
     caps: list[tuple[str, CapPolicy]] = [(target.policy.cap.key, target.policy.cap)]
     if route.cap is not None:
         caps.append((route.cap.key, route.cap))
@@ -45,7 +45,7 @@ def _keyed(policies: Iterable[P], call: Call, target: Target, route: RoutePolicy
     return [
         (f"{policy.key}|{_scope(policy.per, call, target)}", policy)
         for policy in policies
-        if not (elsewhere and policy.per is Per.UPSTREAM)
+        if not (elsewhere if policy.per is Per.UPSTREAM else call.paid)
     ]
 
 

@@ -154,7 +154,6 @@ async def test_a_callers_own_bucket_is_not_circumvented_by_falling_back():
         assert (first.ledger.arrivals, second.ledger.arrivals) == (1, 0)
 
 
-@pytest.mark.xfail(reason="the failed attempt has spent the caller's own allowance, so no rung has any left")
 async def test_a_call_that_falls_back_after_a_failure_is_charged_to_its_caller_once():
     route = ", queue: {size: 0}, buckets: [{rate: 1 request/hour, per: caller}]"
     async with (

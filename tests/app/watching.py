@@ -48,6 +48,7 @@ async def assert_nothing_is_held(proxy: Running) -> None:
     offered, admitted = sums["calls_offered_total"], sums["calls_admitted_total"]
     assert offered == admitted + sums["calls_refused_total"] + sums["calls_left_total"], dict(sums)
     assert sums["calls_settled_total"] == admitted, dict(sums)
+    assert not sums["crashes_total"], proxy.lines()
     shown = await proxy.state()
     assert all(not cap["in_flight"] for cap in shown["caps"])
 
