@@ -51,6 +51,9 @@ class Caller:
     async def write(self, piece: bytes) -> None:
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
+    def flush(self) -> None:
+        """ASGI writes at once."""
+
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 

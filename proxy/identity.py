@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 ANONYMOUS: Final = "anonymous"
 HASH_CHARS: Final = 12
@@ -27,8 +26,7 @@ class BadHeader(ValueError):
     """A header we asked for has a value that means nothing; the message is for the caller."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What the configuration grants one caller."""
 
     name: str

@@ -25,6 +25,9 @@ from proxy.wire import TooLarge, Wire
 SMALL_BYTES: Final = 64 * 1024
 """A body of this size that has arrived is sent in one piece, and kept until its call has ended."""
 
+CHEAP_BYTES: Final = 16 * 1024
+"""Up to this size a refused call's body is known by its digest; of a larger one that costs too much."""
+
 SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 MODEL_DIALECTS: Final = frozenset({"openai", "anthropic"})
@@ -86,7 +89,7 @@ class Pipeline:
         """One rung: be admitted, and be relayed under the lease. None when the call has ended."""
         call, name = arrival.call, rung.upstream.name
         if arrival.exempt and not (arrival.opens_session and serving.admission.gate.draining):
-            result = await relay(rung.upstream, await _request(wire, arrival, rung), wire)
+            result = await relay(rung.upstream, _request(wire, arrival, rung), wire)
         else:
             # One queue a call: a fallback has room now, or is none.
             may_wait = rung is arrival.route.ladder[0]
@@ -99,7 +102,7 @@ class Pipeline:
             if not isinstance(verdict, Lease):
                 return verdict  # refused, or None: the caller left while it waited
             async with verdict as lease:  # settles exactly once, whatever happens below
-                request = await _request(wire, arrival, rung)
+                request = _request(wire, arrival, rung)
                 lease.outcome = Outcome.IGNORED  # what is cancelled from here on says nothing
                 result = await relay(rung.upstream, request, wire, deadline=arrival.until)
                 lease.outcome = result.outcome
@@ -142,21 +145,20 @@ class Pipeline:
         if kind_of(refusal.reason) is not Kind.UPSTREAM:  # then it is remembered as a failure
             retry_after_s = refusal.retry_after_s
             if retry_after_s is not None and route.counts_retries:
-                serving.repeats.refused(arrival.key, retry_after_s, self._clock())
+                mark = digest(wire.take_arrived()) if wire.is_here(CHEAP_BYTES) else None
+                serving.repeats.refused(arrival.key, mark, retry_after_s, self._clock())
         answer = route.dialect.refuse(
             refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status
         )
         await wire.answer(answer.status, answer.headers, answer.body)
 
 
-async def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
-    """What to send to a rung's upstream. Waits for nobody. Raises Malformed.
+def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
+    """What to send to a rung's upstream. Raises Malformed.
 
     A small body that has arrived is read here; any other is pulled by the relay.
     """
-    body = wire.body
-    if body is None and wire.body_arrived and wire.length is not None and wire.length <= SMALL_BYTES:
-        body = await wire.read_all(SMALL_BYTES, idle_s=rung.upstream.idle_s)
+    body = wire.take_arrived() if wire.is_here(SMALL_BYTES) else wire.body
     if rung.model:
         body = arrival.route.dialect.with_model(body or b"", rung.model)
     return Request(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from proxy.admission import Admission
 from proxy.core.call import Call
@@ -20,9 +19,6 @@ from proxy.routing import Match, Route, Table
 from proxy.telemetry import Telemetry
 from proxy.upstream import UnsendableRequest
 from proxy.wire import TooLarge, Wire
-
-EARLY_S: Final = 0.1
-"""Who comes back this much before the told instant comes as told: clocks and timers have grains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +143,12 @@ async def _is_retry(
     repeats = serving.repeats
     trace = None
     if repeats:
+        mark = None
         # A body of no declared length may prove too large when a part of it is read, and gone for the relay.
         known = wire.length is not None and wire.length <= serving.peek_bytes
-        mark = None
         if known and repeats.wants_digest(key, now):
             mark = digest(await wire.read_all(serving.peek_bytes, idle_s=idle_s))
         trace = repeats.match(key, mark, now)
     if trace is not None:
-        return now < trace.due_at - EARLY_S
+        return not trace.invites(now)
     return sdk_says_retry(headers)

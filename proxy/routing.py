@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.dialects import Dialect
 from proxy.upstream import Upstream
@@ -42,8 +42,7 @@ class Route:
     stop_status: int = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A route, the rest of the path after its prefix (with its slash, or empty), and the tool it names."""
 
     route: Route

@@ -54,7 +54,8 @@ class Wire:
     """
 
     __slots__ = (
-        "_arrived", "_chunked", "_connection", "_event_stream", "_out", "_out_bytes", "_reader", "_tail",
+        "_arrived", "_chunked", "_connection", "_event_stream", "_out", "_out_bytes", "_pulled", "_reader",
+        "_tail",
         "awaits_continue", "body", "body_arrived", "done", "has_body", "headers", "http10", "keep", "length",
         "method", "path", "query", "started", "unread_bytes",
     )  # fmt: skip
@@ -63,6 +64,7 @@ class Wire:
         self._connection = connection
         self._arrived: list[bytes] = []
         self._reader: asyncio.Future[None] | None = None
+        self._pulled = False
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._chunked = False
@@ -114,22 +116,36 @@ class Wire:
 
         A caller that lets `idle_s` seconds pass without sending more of it is cut, and counts as gone.
         """
+        if self.body is not None:
+            return self.body
+        if self.length is not None and self.length > most_bytes:
+            raise TooLarge
+        if self.is_here(most_bytes):
+            return self.take_arrived()
+        try:
+            async with asyncio.timeout(idle_s) as patience:
+                self.body = await self._gather(most_bytes, patience, idle_s)
+        except TimeoutError:
+            self._connection.reset()
+            raise CallerGone("no more of the request sent by the caller") from None
+        return self.body
+
+    def is_here(self, most_bytes: int) -> bool:
+        """Has a body of a declared length of at most `most_bytes` arrived, whole and untouched?"""
+        return (
+            self.body_arrived and not self._pulled and self.length is not None and self.length <= most_bytes
+        )
+
+    def take_arrived(self) -> bytes:
+        """The whole body, kept for the relay. Only where `is_here`."""
         if self.body is None:
-            if self.length is not None and self.length > most_bytes:
-                raise TooLarge
-            if self.body_arrived:
-                self.body = await self._gather(most_bytes, None)
-            else:
-                try:
-                    async with asyncio.timeout(idle_s) as patience:
-                        self.body = await self._gather(most_bytes, lambda: _extend(patience, idle_s))
-                except TimeoutError:
-                    self._connection.reset()
-                    raise CallerGone("no more of the request sent by the caller") from None
+            self.body = b"".join(self._arrived)
+            self._arrived.clear()
         return self.body
 
     async def next_body(self) -> bytes | None:
         """The next piece of the body, None at its end. Raises CallerGone."""
+        self._pulled = True
         while not self._arrived:
             if self.body_arrived:
                 return None
@@ -152,7 +168,7 @@ class Wire:
             self.awaits_continue = False
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    async def _gather(self, most_bytes: int, progress: Callable[[], None] | None) -> bytes:
+    async def _gather(self, most_bytes: int, patience: asyncio.Timeout, idle_s: float) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while (piece := await self.next_body()) is not None:
@@ -160,9 +176,8 @@ class Wire:
             if size > most_bytes:
                 raise TooLarge
             pieces.append(piece)
-            if progress is not None:
-                progress()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            patience.reschedule(asyncio.get_running_loop().time() + idle_s)
+        return b"".join(pieces)
 
     # ── the answer ──────────────────────────────────────────────────────────────────────────────────
 
@@ -274,7 +289,3 @@ class Wire:
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` the moment the caller disconnects; at once if it has. None: no longer."""
         self._connection.on_gone(callback)
-
-
-def _extend(patience: asyncio.Timeout, by_s: float) -> None:
-    patience.reschedule(asyncio.get_running_loop().time() + by_s)

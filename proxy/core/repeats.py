@@ -4,9 +4,10 @@ The same caller and run asking for the same path again with the same body, soon 
 failure, repeats that call (reference/clients.md, "Recognising retries and runs"). Headers alone cannot tell:
 most agents send no retry count.
 
-A call refused at the door was refused before its body was read, so its trace has no digest and is matched
-by the length of its body; a call that reached an upstream and failed is matched by the digest, where its
-body was kept. Then the length does not matter: a repeat may leave out `stream`, or write other spaces.
+A failed call is known by the digest of its body, whatever its length: a repeat may leave out `stream`, or
+write other spaces. A refused one is known by the length, which is there before the body is: whoever returns
+with it at the time told is excused. Whoever returns with it earlier is proven by the digest, where the body
+had arrived to take it; where not, only a length that two bodies hardly share by chance proves anything.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ HORIZON_S: Final = 60.0
 
 MOST: Final = 20_000
 """Traces kept at most; the oldest are forgotten first, and a forgotten call counts as a first attempt."""
+
+EARLY_S: Final = 0.1
+"""Who comes back this much before the instant told comes as told: clocks and timers have grains."""
+
+TELLING_BYTES: Final = 64 * 1024
+"""From this length on, two bodies of one length are taken for the same one."""
 
 TRACES_PER_KEY: Final = 64
 """Equal calls of one caller that can be told apart by number only."""
@@ -44,6 +51,10 @@ class Trace(NamedTuple):
     due_at: float
     until: float
 
+    def invites(self, now: float) -> bool:
+        """Is a return at `now` one that was asked for? Then no retry budget pays for it."""
+        return now >= self.due_at - EARLY_S
+
 
 class Repeats:
     """The recent traces, bounded in number and time."""
@@ -54,45 +65,53 @@ class Repeats:
         self._traces: OrderedDict[Key, deque[Trace]] = OrderedDict()  # least lately used first
         self._count = 0
 
-    def refused(self, key: Key, retry_after_s: float, now: float) -> None:
-        """A call was refused at the door and told to come back after `retry_after_s`."""
-        self._add(key, Trace(None, now + retry_after_s, now + retry_after_s + HORIZON_S))
+    def refused(self, key: Key, digest: bytes | None, retry_after_s: float, now: float) -> None:
+        """A call was refused and told to come back after `retry_after_s`; `digest` if its body was here."""
+        self._remember(key, Trace(digest, now + retry_after_s, now + retry_after_s + HORIZON_S))
 
     def failed(self, key: Key, digest: bytes | None, now: float) -> None:
-        """A call reached its upstream and failed: whoever repeats it was not asked to.
-
-        `digest` is None when the body was too large to be kept.
-        """
+        """A call reached its upstream and failed; `digest` if its body was kept. No repeat was asked for."""
         kept_under = key if digest is None else key.of_any_length()
-        self._add(kept_under, Trace(digest, float("inf"), now + HORIZON_S))
+        self._remember(kept_under, Trace(digest, float("inf"), now + HORIZON_S))
 
     def wants_digest(self, key: Key, now: float) -> bool:
         """Must the body be read to tell whether this call is a repeat?"""
-        return bool(self._alive(key.of_any_length(), now))
+        if key.length >= TELLING_BYTES:
+            return False
+        if self._alive(key.of_any_length(), now):
+            return True
+        traces = self._alive(key, now)
+        return not any(trace.invites(now) for trace in traces) and any(trace.digest for trace in traces)
 
     def match(self, key: Key, digest: bytes | None, now: float) -> Trace | None:
         """The trace that this call repeats, which is then used up; None for a call that is new.
 
-        A trace with a digest matches that alone, one without any body of the same length: `digest` may be
-        None where `wants_digest` did not ask for it.
+        `digest` may be None where `wants_digest` did not ask for it.
         """
-        trace = None if digest is None else self._use_up(key.of_any_length(), digest, now)
-        return trace or self._use_up(key, None, now)
+        if digest is not None:
+            for trace in self._alive(key.of_any_length(), now):
+                if trace.digest == digest:
+                    return self._use_up(key.of_any_length(), trace)
+        traces = self._alive(key, now)
+        for trace in traces:
+            if trace.invites(now):
+                return self._use_up(key, trace)
+        for trace in traces:
+            if key.length >= TELLING_BYTES or (digest is not None and trace.digest == digest):
+                return self._use_up(key, trace)
+        return None
 
     def __len__(self) -> int:
         """Traces kept."""
         return self._count
 
-    def _use_up(self, key: Key, digest: bytes | None, now: float) -> Trace | None:
-        traces = self._alive(key, now)
-        for trace in traces:
-            if trace.digest == digest:
-                traces.remove(trace)
-                self._count -= 1
-                if not traces:
-                    del self._traces[key]
-                return trace
-        return None
+    def _use_up(self, key: Key, trace: Trace) -> Trace:
+        traces = self._traces[key]
+        traces.remove(trace)
+        self._count -= 1
+        if not traces:
+            del self._traces[key]
+        return trace
 
     def _alive(self, key: Key, now: float) -> deque[Trace]:
         traces = self._traces.get(key)
@@ -107,7 +126,7 @@ class Repeats:
             del self._traces[key]
         return traces
 
-    def _add(self, key: Key, trace: Trace) -> None:
+    def _remember(self, key: Key, trace: Trace) -> None:
         traces = self._traces.setdefault(key, deque())
         self._traces.move_to_end(key)
         if len(traces) >= TRACES_PER_KEY:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from proxy.core.repeats import HORIZON_S, MOST, TRACES_PER_KEY, Key, Repeats
+from proxy.core.repeats import HORIZON_S, MOST, TELLING_BYTES, TRACES_PER_KEY, Key, Repeats
 
 KEY = Key("ann", "r1", b"/v1/chat", 120)
 OTHER = KEY._replace(length=121)
@@ -12,7 +12,7 @@ def test_a_call_that_was_never_refused_is_new() -> None:
 
 def test_a_refused_call_that_returns_is_recognised_once() -> None:
     repeats = Repeats()
-    repeats.refused(KEY, 3.0, now=100.0)
+    repeats.refused(KEY, None, 3.0, now=100.0)
     trace = repeats.match(KEY, None, now=103.0)
     assert trace is not None
     assert trace.due_at == 103.0
@@ -22,14 +22,46 @@ def test_a_refused_call_that_returns_is_recognised_once() -> None:
 
 def test_another_path_caller_run_or_length_is_another_call() -> None:
     repeats = Repeats()
-    repeats.refused(KEY, 3.0, now=0.0)
+    repeats.refused(KEY, None, 3.0, now=0.0)
     for other in (
         OTHER,
         KEY._replace(caller="bob"),
         KEY._replace(run="r2"),
         KEY._replace(path=b"/v1/models"),
     ):
-        assert repeats.match(other, None, now=1.0) is None
+        assert repeats.match(other, None, now=3.0) is None
+
+
+def test_another_body_of_the_same_length_is_no_early_repeat() -> None:
+    # A fleet fills one template: its prompts are equally long, and its calls share one caller and no run.
+    repeats = Repeats()
+    repeats.refused(KEY, b"digest", 3.0, now=0.0)
+    assert repeats.wants_digest(KEY, now=1.0)
+    assert repeats.match(KEY, b"another", now=1.0) is None
+    trace = repeats.match(KEY, b"digest", now=1.0)
+    assert trace is not None
+    assert not trace.invites(1.0)
+
+
+def test_at_the_time_told_the_body_need_not_be_read() -> None:
+    repeats = Repeats()
+    repeats.refused(KEY, b"digest", 3.0, now=0.0)
+    assert not repeats.wants_digest(KEY, now=3.0)
+    trace = repeats.match(KEY, None, now=3.0)
+    assert trace is not None
+    assert trace.invites(3.0)
+
+
+def test_the_length_alone_proves_an_early_repeat_of_a_long_body_only() -> None:
+    repeats = Repeats()
+    long = KEY._replace(length=TELLING_BYTES)
+    for key in (KEY, long):
+        repeats.refused(key, None, 3.0, now=0.0)
+    assert repeats.match(KEY, None, now=1.0) is None
+    assert not repeats.wants_digest(long, now=1.0)
+    trace = repeats.match(long, None, now=1.0)
+    assert trace is not None
+    assert not trace.invites(1.0)
 
 
 def test_a_failed_call_is_recognised_by_its_body() -> None:
@@ -44,15 +76,15 @@ def test_a_failed_call_is_recognised_by_its_body() -> None:
 
 def test_the_body_need_not_be_read_for_a_call_refused_at_the_door() -> None:
     repeats = Repeats()
-    repeats.refused(KEY, 3.0, now=0.0)
+    repeats.refused(KEY, None, 3.0, now=0.0)
     assert not repeats.wants_digest(KEY, now=1.0)
 
 
 def test_a_refused_call_is_recognised_until_a_minute_after_the_instant_told() -> None:
     repeats = Repeats()
-    repeats.refused(KEY, 3.0, now=0.0)
+    repeats.refused(KEY, None, 3.0, now=0.0)
     assert repeats.match(KEY, None, now=3.0 + HORIZON_S) is not None
-    repeats.refused(KEY, 3.0, now=0.0)
+    repeats.refused(KEY, None, 3.0, now=0.0)
     assert repeats.match(KEY, None, now=3.1 + HORIZON_S) is None
     assert len(repeats) == 0
 
@@ -60,7 +92,7 @@ def test_a_refused_call_is_recognised_until_a_minute_after_the_instant_told() ->
 def test_a_failure_is_forgotten_in_time_although_an_older_refusal_is_still_awaited() -> None:
     # A refusal lives on from the instant told, a failure from its own: the older may outlive the younger.
     repeats = Repeats()
-    repeats.refused(KEY, 50.0, now=0.0)
+    repeats.refused(KEY, None, 50.0, now=0.0)
     repeats.failed(KEY, b"digest", now=1.0)
     late = 2.0 + HORIZON_S
     assert not repeats.wants_digest(KEY, now=late)
@@ -73,14 +105,14 @@ def test_a_failure_is_forgotten_in_time_although_an_older_refusal_is_still_await
 def test_only_so_many_equal_calls_are_told_apart() -> None:
     repeats = Repeats()
     for _ in range(3 * TRACES_PER_KEY):
-        repeats.refused(KEY, 1.0, now=0.0)
+        repeats.refused(KEY, None, 1.0, now=0.0)
     assert len(repeats) == TRACES_PER_KEY
 
 
 def test_memory_is_bounded_and_the_oldest_are_forgotten_first() -> None:
     repeats = Repeats()
     for number in range(MOST + 5000):
-        repeats.refused(KEY._replace(length=number), 1.0, now=0.0)
+        repeats.refused(KEY._replace(length=number), None, 1.0, now=0.0)
     assert len(repeats) == MOST
     assert repeats.match(KEY._replace(length=0), None, now=1.0) is None
     assert repeats.match(KEY._replace(length=MOST + 4999), None, now=1.0) is not None
