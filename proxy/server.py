@@ -103,7 +103,11 @@ async def run(settings: Settings, path: Path | None, log: Log, started: Callable
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_stop)
         loop.add_signal_handler(signal.SIGHUP, hangup.set)
-        reloading = asyncio.create_task(_reload(running.proxy, path, hangup)) if path is not None else None
+        reloading = None
+        if path is not None:
+            watcher = Watcher(path)
+            _reread(running.proxy, path)  # it may have changed since it was read first, unwatched
+            reloading = asyncio.create_task(_reload(running.proxy, path, watcher, hangup))
         started(running)
         log.started(__version__, str(running.data), str(running.control))
         await stop.wait()
@@ -115,9 +119,8 @@ async def run(settings: Settings, path: Path | None, log: Log, started: Callable
         log.stopped()
 
 
-async def _reload(proxy: Proxy, path: Path, hangup: asyncio.Event) -> None:
+async def _reload(proxy: Proxy, path: Path, watcher: Watcher, hangup: asyncio.Event) -> None:
     """Follow the file: on SIGHUP and on every change."""
-    watcher = Watcher(path)
 
     async def on_hangup() -> None:
         while True:

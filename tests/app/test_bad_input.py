@@ -185,10 +185,11 @@ async def test_a_long_address_is_bounded_like_the_rest_of_the_head():
         assert reply.status == 431
 
 
-async def test_a_caller_that_sends_no_body_where_one_must_be_read_is_given_up():
+@pytest.mark.parametrize("sent", [b"", b"{"], ids=["nothing", "a part"])
+async def test_a_caller_that_sends_no_body_where_one_must_be_read_is_given_up(sent):
     """Nothing is held for it but its connection, and that not for ever."""
     async with before_demo(upstream="timeouts: {idle: 50ms}") as proxy, connect(proxy.url) as raw:
-        await raw.send(head("POST", "/mcp", content_length="100") + b"{")
+        await raw.send(head("POST", "/mcp", content_length="100") + sent)
         assert await raw.is_closed()
         await assert_nothing_is_held(proxy)
 

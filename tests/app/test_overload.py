@@ -43,6 +43,12 @@ def goodput(proxy: Running, seen: Seen) -> float:
     return len(done) / (could_per_s * (until - since))
 
 
+def mean_wait(proxy: Running, priority: str) -> float:
+    """How long the admitted calls of a class stood in the queue, on average."""
+    ages = proxy.proxy.telemetry._flows.lanes["openai", priority].age_at_dispatch
+    return ages.sum_s / sum(ages.cells)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "for_s",
@@ -72,6 +78,9 @@ async def test_at_three_times_the_capacity_the_urgent_are_served_and_the_rest_to
             assert -(-int(reply.headers["retry-after-ms"]) // 1000) == int(reply.headers["retry-after"])
         served = {name: ended["succeeded"] / ended.total() for name, ended in seen.ended.items()}
         assert served["critical"] > served["normal"] > served["background"], served
+
+        waited = {name: mean_wait(proxy, name) for name in served}
+        assert 2 * waited["critical"] < waited["normal"], waited
 
         await assert_nothing_is_held(proxy)
         sums = await counted(proxy)
