@@ -12,6 +12,8 @@ doubled, signed or too large, obsolete folding, bare CR or LF, NUL and control b
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Final, cast
@@ -25,6 +27,9 @@ from proxy.wire import STATUS_LINES, Wire
 MOST_UNREAD_BYTES: Final = 1024 * 1024
 """Of a body, before its reading stops: as much as may be read before a decision by default (`peek`). The
 caller of a longer one is found to have left when its turn comes, which the age of its queue bounds."""
+
+LINGER_NOT: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER on, with no time: closing sends RST (socket(7))."""
 
 MOST_PIPELINED: Final = 16
 """Requests that may be read ahead of their answers; then reading stops. No SDK sends a second one early."""
@@ -101,8 +106,11 @@ class CallerConnection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def reset(self) -> None:
-        """Cut the connection so that the caller can tell: a reset, never a clean end."""
+    def reset(self, *, hard: bool = False) -> None:
+        """Cut the connection. `hard`: by RST, for an answer whose only end is the end of its connection."""
+        if hard:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
         self._transport.abort()
 
     def answered(self, wire: Wire) -> None:

@@ -39,7 +39,7 @@ class Connection(Protocol):
     def write(self, piece: bytes) -> None: ...
     async def drained(self) -> None: ...
     def resume_reading(self) -> None: ...
-    def reset(self) -> None: ...
+    def reset(self, *, hard: bool = False) -> None: ...
     def answered(self, wire: Wire) -> None: ...
 
 
@@ -55,9 +55,8 @@ class Wire:
 
     __slots__ = (
         "_arrived", "_chunked", "_connection", "_event_stream", "_out", "_out_bytes", "_pulled", "_reader",
-        "_tail",
-        "awaits_continue", "body", "body_arrived", "done", "has_body", "headers", "http10", "keep", "length",
-        "method", "path", "query", "started", "unread_bytes",
+        "_tail", "_unframed", "awaits_continue", "body", "body_arrived", "done", "has_body", "headers",
+        "http10", "keep", "length", "method", "path", "query", "started", "unread_bytes",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -68,6 +67,7 @@ class Wire:
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._chunked = False
+        self._unframed = False
         self._event_stream = False
         self._tail = b""
         # Filled by the connection, from the request's head and as its body arrives:
@@ -242,9 +242,12 @@ class Wire:
             self.reset()
 
     def reset(self) -> None:
-        """Cut the connection, after what has arrived of the answer."""
+        """Cut the connection, after what has arrived of the answer.
+
+        A caller sees that a length or the last chunk is missing; one of HTTP/1.0 without a length sees RST.
+        """
         self.flush()
-        self._connection.reset()
+        self._connection.reset(hard=self._unframed)
 
     def _head(self, status: int, headers: Headers) -> None:
         self.started = True
@@ -261,7 +264,8 @@ class Wire:
                 out[-4:] = ()
         if not framed:
             if self.http10:
-                self.keep = False  # HTTP/1.0 has no chunks: the answer ends with the connection
+                self._unframed = True  # HTTP/1.0 has no chunks: the answer ends with the connection
+                self.keep = False
             else:
                 self._chunked = True
                 out.append(b"transfer-encoding: chunked\r\n")

@@ -1,0 +1,182 @@
+"""The caller's side of HTTP/1.1, byte for byte: framing, keep-alive, pipelining, cuts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.app.raw import bounded, connect, head
+from tests.kit.running import running
+from tests.kit.scripted import Scripted
+
+GET = head("GET", "/x")
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+def yaml(upstream) -> str:
+    return (
+        f"upstreams: {{up: {{url: '{upstream.url}', dialect: rest, breaker: off}}}}\n"
+        "routes: [{name: all, path: /, upstream: up}]\n"
+    )
+
+
+def always(answer: bytes):
+    async def script(peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(answer)
+
+    return script
+
+
+def target_of(heard) -> bytes:
+    return heard.line.split(b" ")[1]
+
+
+async def whole(raw) -> bytes:
+    return await bounded(raw.reader.read())
+
+
+async def test_pipelined_requests_are_answered_in_their_order():
+    async def script(peer) -> None:
+        while True:
+            path = target_of(await peer.request())
+            await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(path), path))
+
+    async with Scripted(script) as upstream, running(yaml(upstream)) as proxy, connect(proxy.url) as raw:
+        await raw.send(b"".join(head("GET", f"/{n}") for n in range(40)))
+        assert [(await raw.reply()).body for _ in range(40)] == [b"/%d" % n for n in range(40)]
+
+
+async def test_a_refused_body_that_arrives_late_does_not_disturb_the_next_request():
+    async with Scripted(always(OK)) as upstream:
+        full = yaml(upstream).replace("upstream: up}", "upstream: up, quotas: [{allow: 1 request/hour}]}")
+        async with running(full) as proxy, connect(proxy.url) as raw:
+            assert (await raw.get("/x")).status == 200
+            await raw.send(head("POST", "/x", content_length="30"))
+            assert (await raw.reply()).status == 429
+            await raw.send(b"GET /smuggled HTTP/1.1\r\n\r\n....")
+            assert (await raw.get("/x")).status == 429
+            assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_line", "answer", "ends", "has"),
+    [
+        (b"GET /x HTTP/1.0\r\n", OK, True, b"connection: close"),
+        (b"GET /x HTTP/1.0\r\nconnection: keep-alive\r\n", OK, False, b"connection: keep-alive"),
+        (b"GET /x HTTP/1.1\r\nconnection: close\r\n", OK, True, b"connection: close"),
+        (b"GET /x HTTP/1.1\r\n", OK, False, b"content-length: 2"),
+        (
+            b"HEAD /x HTTP/1.1\r\n",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n",
+            False,
+            b"content-length: 2",
+        ),
+        (b"GET /x HTTP/1.1\r\n", b"HTTP/1.1 204 No Content\r\n\r\n", False, b"204 No Content"),
+        (b"GET /x HTTP/1.1\r\n", b"HTTP/1.1 304 Not Modified\r\n\r\n", False, b"304 Not Modified"),
+    ],
+)
+async def test_the_answers_framing_follows_the_request_and_the_status(request_line, answer, ends, has):
+    async with (
+        Scripted(always(answer)) as upstream,
+        running(yaml(upstream)) as proxy,
+        connect(proxy.url) as raw,
+    ):
+        await raw.send(request_line + b"host: a\r\n\r\n")
+        got = await bounded(raw.reader.readuntil(b"\r\n\r\n"))
+        assert has in got
+        assert b"transfer-encoding" not in got
+        if ends:
+            assert (await whole(raw)).endswith(b"ok")
+        else:
+            body = b"ok" if b"GET" in request_line and b"200" in answer else b""
+            assert await bounded(raw.reader.readexactly(len(body))) == body
+            await raw.send(b"GET /again HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert b"HTTP/1.1 " in await bounded(raw.reader.readuntil(b"\r\n\r\n"))
+
+
+async def test_an_answer_without_a_length_is_chunked_for_http_1_1_and_ends_the_connection_for_1_0():
+    async def script(peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\nuntil the end")
+
+    async with Scripted(script) as upstream, running(yaml(upstream)) as proxy:
+        async with connect(proxy.url) as raw:
+            await raw.send(GET)
+            assert b"transfer-encoding: chunked" in await bounded(raw.reader.readuntil(b"\r\n\r\n"))
+            assert (await bounded(raw.reader.readuntil(b"0\r\n\r\n"))).startswith(b"d\r\nuntil the end\r\n")
+        async with connect(proxy.url) as raw:
+            await raw.send(b"GET /x HTTP/1.0\r\n\r\n")
+            assert (await whole(raw)).endswith(b"\r\n\r\nuntil the end")
+
+
+async def test_a_cut_answer_to_http_1_0_ends_in_a_reset_since_its_end_has_no_other_sign():
+    async def script(peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+
+    async with Scripted(script) as upstream, running(yaml(upstream)) as proxy, connect(proxy.url) as raw:
+        await raw.send(b"GET /x HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            await whole(raw)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET /x HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nhost : a\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nhost: a\r\n folded\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nx: a\x00b\r\n\r\n",
+        b"GET /x\r\n y HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_what_is_not_one_unambiguous_request_gets_400_and_nothing_is_sent_on(garbage):
+    async with (
+        Scripted(always(OK)) as upstream,
+        running(yaml(upstream)) as proxy,
+        connect(proxy.url) as raw,
+    ):
+        await raw.send(garbage)
+        answer = await whole(raw)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b'"code":"bad_request"' in answer
+        assert upstream.requests == []
+
+
+async def test_garbage_behind_a_good_request_does_not_spoil_its_answer():
+    answering = asyncio.Event()
+
+    async def script(peer) -> None:
+        await peer.request()
+        await answering.wait()
+        await peer.send(OK)
+
+    async with Scripted(script) as upstream, running(yaml(upstream)) as proxy, connect(proxy.url) as raw:
+        await raw.send(GET + b"\x00\x01nonsense\r\n\r\n")
+        answering.set()
+        answer = await whole(raw)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"okHTTP/1.1 400 Bad Request" in answer
+
+
+@pytest.mark.parametrize(
+    ("target", "forwarded"),
+    [
+        (b"http://elsewhere.test/a/b?c=d", b"/a/b?c=d"),
+        (b"/a//b/%2F/../c;d=e+f?q=%20", b"/a//b/%2F/../c;d=e+f?q=%20"),
+    ],
+)
+async def test_a_target_reaches_the_upstream_byte_for_byte_without_its_authority(target, forwarded):
+    async with (
+        Scripted(always(OK)) as upstream,
+        running(yaml(upstream)) as proxy,
+        connect(proxy.url) as raw,
+    ):
+        await raw.send(b"GET %b HTTP/1.1\r\nhost: a\r\n\r\n" % target)
+        assert (await raw.reply()).status == 200
+        assert target_of(upstream.requests[0]) == forwarded
