@@ -1,4 +1,7 @@
-"""Hypothesis draws the same examples in every run; HYPOTHESIS_PROFILE=thorough draws many new ones."""
+"""Hypothesis draws the same examples in every run.
+
+`HYPOTHESIS_PROFILE=thorough pytest --timeout=0 tests/core` draws many new ones, for some minutes.
+"""
 
 from __future__ import annotations
 

@@ -138,8 +138,8 @@ class Breaker:
             return self._settle_probe(counts=counts, bad=failed or slow, now=now)
         if counts:
             self._window.add(failed=failed, slow=slow, now=now)
-            return self._trip_if_due(now)
-        return None
+        # A good answer never opens it, not even the one that makes `minimum_calls` full.
+        return self._trip_if_due(now) if failed or slow else None
 
     def _settle_probe(self, *, counts: bool, bad: bool, now: float) -> str | None:
         self._probes -= 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.policy import BucketPolicy
-from proxy.core.rounding import wait_until
+from proxy.core.rounding import ROUNDING_S
 
 FULL: Final = float("-inf")
 
@@ -21,7 +21,8 @@ def wait_s(tat: float, cost: float, policy: BucketPolicy, now: float) -> float:
     """
     if cost > policy.burst:
         return float("inf")
-    return wait_until(max(now, tat) + (cost - policy.burst) / policy.rate_per_s, now)
+    wait = max(now, tat) + (cost - policy.burst) / policy.rate_per_s - now
+    return wait if wait > ROUNDING_S else 0.0
 
 
 def spend(tat: float, cost: float, policy: BucketPolicy, now: float) -> float:

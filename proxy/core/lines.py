@@ -12,6 +12,8 @@ import heapq
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.rounding import wait_until
+
 if TYPE_CHECKING:
     from proxy.core.waiting import Waiter
 
@@ -169,7 +171,9 @@ class Lines:
 
     def ahead(self, key: str, order: int) -> int:
         """How many wait for `key` and would be served before a newcomer of `order`."""
-        groups = self._lacking.get(key, ())
+        groups = self._lacking.get(key)
+        if groups is None:
+            return 0
         return sum(count for group in groups for its, count in group.counts.items() if its <= order)
 
     def next_at(self) -> float:
@@ -180,7 +184,8 @@ class Lines:
 
     def _due(self, now: float) -> list[str]:
         due = []
-        while self._ready and self._ready[0][0] <= now:
+        # As close as a bucket calls it time: else a newcomer of the last microsecond would overtake.
+        while self._ready and not wait_until(self._ready[0][0], now):
             at, key = heapq.heappop(self._ready)
             if self._ready_at.get(key) == at:
                 del self._ready_at[key]

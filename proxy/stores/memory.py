@@ -104,9 +104,12 @@ class MemoryStore:
             if held.get(key, 0) >= cap.slots:
                 return True
         for key, policy in claims.buckets:
-            if bucket.wait_s(self._tat(key), 1.0, policy, now):
+            state = self._buckets.get(key)
+            if bucket.wait_s(bucket.FULL if state is None else state.tat, 1.0, policy, now):
                 return True
-        return any(self._quotas.wait_s(key, quota, now) for key, quota in claims.quotas)
+        return bool(claims.quotas) and any(
+            self._quotas.wait_s(key, quota, now) for key, quota in claims.quotas
+        )
 
     def _shortfall(self, claims: Claims, now: float) -> Shortfall:
         """What is lacking, all claims considered: the slow path of a reserve that failed."""

@@ -55,7 +55,7 @@ def test_the_share_of_failures_trips_it_and_says_why() -> None:
 def test_a_share_that_is_exactly_the_ratio_trips_it_whatever_the_product_rounds_to(ratio: float) -> None:
     breaker = closed(minimum_calls=100, failure_ratio=ratio)
     failed = round(100 * ratio)
-    run(breaker, *[FAILED] * failed, *[OK] * (100 - failed))
+    run(breaker, *[OK] * (100 - failed), *[FAILED] * failed)
     assert breaker.phase == "open"
 
 
@@ -78,6 +78,14 @@ def test_what_says_nothing_about_the_upstream_is_not_counted(outcome: Outcome) -
     assert breaker.window.calls == 0
 
 
+@pytest.mark.parametrize("answer", [OK, Outcome.OVERLOADED])
+def test_a_good_answer_never_opens_it(answer: Outcome) -> None:
+    breaker = closed(minimum_calls=4)
+    run(breaker, FAILED, FAILED, FAILED, answer, answer)
+    assert breaker.phase == "closed"
+    assert run(breaker, FAILED) == "4 of 6 calls failed"
+
+
 def test_failures_that_left_the_window_are_forgotten() -> None:
     breaker = closed(window_s=30.0)
     run(breaker, FAILED, FAILED, FAILED, at=0.0)
@@ -89,6 +97,19 @@ def test_an_open_breaker_tells_the_time_to_the_next_probe() -> None:
     breaker = opened(open_for_s=5.0)
     assert breaker.wait_s(1.0) == 4.0
     assert breaker.wait_s(5.0) == 0.0
+
+
+def test_whoever_comes_back_exactly_when_told_is_a_probe_whatever_the_sum_rounds_to() -> None:
+    for tripped_at in (0.1, 1000.7, 3.2e7 + 1 / 3):
+        breaker = closed(open_for_s=0.7)
+        run(breaker, *[FAILED] * 4, at=tripped_at)
+        for passed_s in (1 / 7, 0.3, 0.69):
+            wait = breaker.wait_s(tripped_at + passed_s)
+            assert wait is not None
+            at = tripped_at + passed_s + wait - 1e-9
+            assert breaker.wait_s(at) == 0.0
+        breaker.enter(at)
+        assert breaker.phase == "half-open"
 
 
 def test_as_many_probes_go_as_the_policy_says_and_no_more() -> None:

@@ -167,6 +167,13 @@ def test_who_becomes_ready_is_served_before_a_newcomer_of_the_same_moment(story:
     story >> arrives("newcomer") << admitted("b") << waits("newcomer")
 
 
+def test_who_is_ready_but_for_a_rounding_is_not_overtaken(story: Story) -> None:
+    story.buckets(bucket(1.0, per=Per.ROUTE)).queue(5)
+    story >> arrives("a") << admitted("a") >> arrives("b") << waits("b")
+    story.clock.advance(1.0 - 1e-9)
+    story >> arrives("newcomer") << admitted("b") << waits("newcomer")
+
+
 def test_an_urgent_call_is_not_refused_for_those_who_come_after_it(story: Story) -> None:
     # The estimate of the wait counted every waiter, also those whom the newcomer would overtake.
     story.buckets(bucket(0.5, per=Per.ROUTE)).queue(20, max_age_s=10.0)

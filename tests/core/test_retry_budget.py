@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,29 +117,35 @@ def test_memory_is_one_row_for_each_second_of_the_window() -> None:
     assert one.idle(1100.0)
 
 
-steps = st.lists(st.tuples(st.booleans(), st.sampled_from((0.0, 0.1, 0.7, 5.0, 30.0)) | st.floats(0.0, 70.0)))
-
-
-@given(ratio=st.sampled_from((0.0, 0.1, 0.5, 1.0)), floor=st.sampled_from((0, 1, 3)), steps=steps)
+@given(
+    ratio=st.sampled_from((0.0, 0.1, 0.5, 1.0)),
+    floor=st.sampled_from((0, 1, 3)),
+    seed=st.integers(0, 2**32),
+    steps=st.integers(1, 150),
+)
 def test_in_every_minute_retries_are_at_most_a_share_of_the_firsts_plus_the_floor(
-    ratio: float, floor: int, steps: list[tuple[bool, float]]
+    ratio: float, floor: int, seed: int, steps: int
 ) -> None:
-    one, now = budget(ratio, floor), 500.0
+    one, chance, now = budget(ratio, floor), Random(seed), 500.0
     firsts: list[float] = []
     retries: list[float] = []
-    for is_first, passed_s in steps:
-        now += passed_s
-        if is_first:
+    for _ in range(steps):
+        now += chance.choice((0.0, 0.1, 0.7, 5.0, 15.0, 29.6))
+        what = chance.choice(("first", "retry", "retry", "retry", "undo"))
+        if what == "first":
             one.deposit(now)
             firsts.append(now)
-            continue
-        wait = one.wait_s(now)
-        if wait and wait != float("inf"):
-            now += wait
-            assert one.wait_s(now) == 0.0, "told the truth"
-        if not one.wait_s(now):
-            one.withdraw(now)
-            retries.append(now)
-            since = now - 60 + 1e-5
-            paid = ratio * sum(at > since for at in firsts) + floor
-            assert sum(at > since for at in retries) <= paid + 1e-6
+        elif what == "undo":
+            if retries:
+                one.refund(retries.pop(chance.randrange(len(retries))))
+        else:
+            wait = one.wait_s(now)
+            if wait and wait != float("inf") and chance.random() < 0.5:
+                now += wait
+                assert one.wait_s(now) == 0.0, "told the truth"
+            if not one.wait_s(now):
+                one.withdraw(now)
+                retries.append(now)
+                since = now - 60 + 1e-5
+                paid = ratio * sum(at > since for at in firsts) + floor
+                assert sum(at > since for at in retries) <= paid + 1e-6

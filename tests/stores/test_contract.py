@@ -134,6 +134,15 @@ def test_a_refund_gives_back_what_has_not_refilled_yet_and_no_more(store: Store)
     assert store.level("fast|caller:ann", FAST, 0.9) == pytest.approx(1.0)
 
 
+def test_a_refund_brings_the_turn_of_those_behind_it_forward(store: Store) -> None:
+    # Two spends refill from 0 to 1 and from 1 to 2. The first is given back, so the second has refilled at 1.
+    first, second = reserved(store, claims(buckets=(FAST,))), reserved(store, claims(buckets=(FAST,)))
+    store.settle(first, 0.0, unused=True)
+    reserved(store, claims(buckets=(FAST,)), now=1.5)
+    store.settle(second, 1.5, unused=True)
+    assert store.level("fast|caller:ann", FAST, 1.5) == pytest.approx(1.0)
+
+
 def test_a_call_of_an_ended_window_is_not_given_back_to_the_next(store: Store) -> None:
     early = reserved(store, claims(quotas=(DAY,)), now=0.0)
     for _ in range(2):

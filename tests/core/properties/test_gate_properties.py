@@ -15,6 +15,8 @@ from proxy.core.verdict import Outcome
 from tests.core.properties.policies import CALLERS, RUNS, TOOLS, UPSTREAMS, policies
 from tests.core.properties.world import World
 
+pytestmark = pytest.mark.slow
+
 seconds = st.sampled_from((0.1, 0.1, 0.5, 0.5, 1.0, 3.0, 10.0, 61.0)) | st.floats(0.0, 5.0)
 picks = st.integers(0, 1000)
 INF = float("inf")
@@ -38,6 +40,7 @@ class GateMachine(RuleBasedStateMachine):
         upstream=st.sampled_from(UPSTREAMS),
         may_wait=st.sampled_from((True, True, True, True, False)),
         times=st.sampled_from((1, 2, 5)),
+        late_s=st.sampled_from((0.0, 0.0, 0.0, 1.5)),
     )
     def offer(
         self,
@@ -51,8 +54,10 @@ class GateMachine(RuleBasedStateMachine):
         upstream: str,
         may_wait: bool,
         times: int,
+        late_s: float,
     ) -> None:
         world = self.world
+        world.clock.advance(late_s)
         names = sorted(world.gate._routes)
         for _ in range(times):
             call = Call(
@@ -65,7 +70,7 @@ class GateMachine(RuleBasedStateMachine):
                 deadline=world.now + within,
                 is_retry=is_retry,
             )
-            world.offer(call, upstream, may_wait=may_wait)
+            world.offer(call, upstream, may_wait=may_wait, timer_is_late=late_s > 0)
 
     @precondition(lambda self: self.world.ledger.held)
     @rule(which=picks, outcome=st.sampled_from(Outcome))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +18,9 @@ from proxy.core.verdict import Outcome
 from tests.core.properties.policies import CALLERS, RUNS, TOOLS, UPSTREAMS, policies
 from tests.core.properties.world import World
 
-OUTCOMES = (Outcome.SUCCEEDED,) * 6 + (*Outcome,)
+pytestmark = pytest.mark.slow
+
+OUTCOMES = (Outcome.SUCCEEDED,) * 6 + (Outcome.UNUSED,) * 2 + (*Outcome,)
 
 
 def walk(world: World, chance: Random, steps: int) -> None:
@@ -26,7 +29,10 @@ def walk(world: World, chance: Random, steps: int) -> None:
     for _ in range(steps):
         step = chance.random()
         if step < 0.5:
-            world.offer(some_call(world, chance, names), chance.choice(UPSTREAMS[: chance.choice((1, 2))]))
+            is_late = chance.random() < 0.1
+            world.clock.advance(is_late * 0.7)
+            upstream = chance.choice(UPSTREAMS[: chance.choice((1, 2))])
+            world.offer(some_call(world, chance, names), upstream, timer_is_late=is_late)
         elif step < 0.8 and world.ledger.held:
             world.settle(chance.choice(world.ledger.held), chance.choice(OUTCOMES))
         elif step < 0.85 and world.waiters:

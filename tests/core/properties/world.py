@@ -58,8 +58,11 @@ class World:
 
     # ── what happens ────────────────────────────────────────────────────────────────────────────────
 
-    def offer(self, call: Call, upstream: str, *, may_wait: bool = True) -> Grant | Refusal | Waiter:
-        self.gate.advance(self.now)
+    def offer(
+        self, call: Call, upstream: str, *, may_wait: bool = True, timer_is_late: bool = False
+    ) -> Grant | Refusal | Waiter:
+        if not timer_is_late:
+            self.gate.advance(self.now)
         self._take()
         before = self.books()
         self.calls.append(call)
@@ -71,13 +74,19 @@ class World:
         else:
             self._end(call, verdict)
         self._take()
-        if not isinstance(verdict, Grant):
+        if not isinstance(verdict, Grant) and not timer_is_late:
             assert self.books() == before, "who was not admitted has spent nothing, and taught nothing"
         self.check()
         return verdict
 
     def settle(self, grant: Grant, outcome: Outcome) -> None:
+        target, took_s = grant.target, self.now - grant.at
+        phase, service_s = target.breaker and target.breaker.phase, target.service_s
         self.gate.settle(grant, outcome, self.now)
+        assert outcome is Outcome.SUCCEEDED or target.service_s == service_s
+        if target.breaker is not None and target.breaker.phase == "open" != phase:
+            slow = target.policy.breaker is not None and took_s >= target.policy.breaker.slow_call_s
+            assert outcome is Outcome.FAILED or (outcome is Outcome.SUCCEEDED and slow)
         self.ledger.settled(grant, unused=outcome is Outcome.UNUSED)
         if outcome is Outcome.UNUSED and grant.call.is_retry:
             for payer in (grant.target.name, f"{grant.target.name}/{grant.call.caller}"):
@@ -126,6 +135,9 @@ class World:
         for waiter in self.gate.take_decided():
             assert waiter.verdict is not None
             self.waiters.remove(waiter)  # and raises if it was decided before
+            if isinstance(waiter.verdict, Grant):
+                assert self.now <= waiter.expires_at
+                assert self.now < waiter.call.deadline
             self._end(waiter.call, waiter.verdict)
         assert not self.gate.has_decided
 
