@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from proxy.admission import Admission
 from proxy.core.gate import Gate
@@ -75,17 +76,22 @@ class Proxy:
 
     def reload(self, settings: Settings) -> None:
         """Follow new settings from the next call on. Counts survive; a call that runs is not touched."""
-        old, self.settings = self.settings, settings
-        for name in settings.upstreams:
-            if name not in old.upstreams or _wiring(old, name) != _wiring(settings, name):
-                self._retire(self._upstreams.get(name))
-                self._upstreams[name] = _upstream(name, settings)
-        for name in set(self._upstreams) - set(settings.upstreams):
-            self._retire(self._upstreams.pop(name))
+        old, upstreams = self.settings, self._upstreams
+        kept = {
+            name: upstreams[name]
+            for name in settings.upstreams
+            if name in upstreams and _wiring(old, name) == _wiring(settings, name)
+        }
+        # What can fail comes first: either all of it is followed or nothing.
+        fresh = {name: kept.get(name) or _upstream(name, settings) for name in settings.upstreams}
         policy = to_policy(settings)
+        self.settings, self._upstreams = settings, fresh
+        self._pipeline.serving = self._serving()
         self.telemetry.reclassify(policy.classes)
         self._admission.adopt(policy)
-        self._pipeline.serving = self._serving()
+        for name, upstream in upstreams.items():
+            if name not in kept:
+                self._retire(upstream)
 
     def drain(self) -> None:
         """Refuse who waits and who comes from now on."""
@@ -103,11 +109,10 @@ class Proxy:
             await upstream.aclose()
         await asyncio.gather(*self._retired)
 
-    def _retire(self, upstream: Upstream | None) -> None:
-        if upstream is not None:
-            task = asyncio.get_running_loop().create_task(upstream.aclose())
-            self._retired.add(task)
-            task.add_done_callback(self._retired.discard)
+    def _retire(self, upstream: Upstream) -> None:
+        task = asyncio.get_running_loop().create_task(upstream.aclose())
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
 
     def _names(self) -> set[str]:
         return {known.name for known in self.settings.callers.known}
@@ -130,9 +135,10 @@ def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
         first = settings.upstreams[route.upstream]
         prefix, names_tool = prefix_of(route.path)
         rungs = [Rung(upstreams[route.upstream])]
-        rungs += [
-            Rung(upstreams[rung.upstream or route.upstream], rung.model or "") for rung in route.fallback
-        ]
+        for rung in route.fallback:
+            name = rung.upstream or route.upstream
+            foreign = urlsplit(settings.upstreams[name].url)[:2] != urlsplit(first.url)[:2]
+            rungs.append(Rung(upstreams[name], rung.model or "", foreign))
         routes.append(
             Route(
                 name=route.name,
@@ -179,6 +185,8 @@ def _upstream(name: str, settings: Settings) -> Upstream:
         name,
         upstream.url,
         credentials={header: secret.get_secret_value() for header, secret in upstream.credentials.items()},
+        # Who identifies itself to us by a header of our own does not mean the provider to see it.
+        private=settings.callers.identify,
         connect_s=upstream.timeouts.connect_s,
         first_byte_s=upstream.timeouts.first_byte_s,
         idle_s=upstream.timeouts.idle_s,
@@ -191,4 +199,11 @@ def _upstream(name: str, settings: Settings) -> Upstream:
 def _wiring(settings: Settings, name: str) -> tuple[object, ...]:
     """What of an upstream's settings needs new connections when it changes."""
     upstream = settings.upstreams[name]
-    return upstream.url, upstream.credentials, upstream.timeouts, upstream.tls, upstream.connections
+    return (
+        upstream.url,
+        upstream.credentials,
+        upstream.timeouts,
+        upstream.tls,
+        upstream.connections,
+        settings.callers.identify,
+    )

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -116,7 +117,14 @@ def main() -> None:
 
 async def _demo(settings: Settings) -> None:
     behaviour = Behaviour()
-    async with serve_demo(behaviour, port=DEMO_PORT) as upstream:
+    async with AsyncExitStack() as stack:
+        try:
+            upstream = await stack.enter_async_context(serve_demo(behaviour, port=DEMO_PORT))
+        except OSError as error:
+            raise CannotListen(
+                f"cannot listen on 127.0.0.1:{DEMO_PORT} (the simulated upstream): another program listens "
+                "there; stop it"
+            ) from error
         at_once, each = behaviour.slots, f"{behaviour.latency_s:g}s"
         print(f"upstream   {upstream.url}  (simulated: {at_once} at a time, {each} each)")
         await run(settings, None, Log(), _say_what_to_paste)

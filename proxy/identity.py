@@ -13,6 +13,8 @@ ANONYMOUS: Final = "anonymous"
 HASH_CHARS: Final = 12
 """48 bits: two of 100,000 callers share a hash with a probability of 2e-5."""
 
+LONG_TARGET_BYTES: Final = 128
+
 MARGIN_SHARE: Final = 0.1
 MOST_MARGIN_S: Final = 1.0
 """An SDK's own time limit starts before our clock and ends before our answer has crossed the wire."""
@@ -56,7 +58,11 @@ class Identity:
         self._default_rank = classes.index(default_class)
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Standing:
-        """Who is charged. Without any of the configured headers: one shared `anonymous`."""
+        """Who is charged: a configured caller, by whichever of the headers shows its key.
+
+        Else whoever the first header that is present names; without any of them, one shared `anonymous`.
+        """
+        first = ""
         for name in self._identify:
             value = headers.get(name)
             if value:
@@ -64,8 +70,10 @@ class Identity:
                 known = self._known.get(mark)
                 if known is not None:
                     return known
-                return Standing(mark, self._default.max_rank, self._default.weight)
-        return Standing(ANONYMOUS, self._default.max_rank, self._default.weight)
+                first = first or mark
+                if not self._known:
+                    break
+        return Standing(first or ANONYMOUS, self._default.max_rank, self._default.weight)
 
     def rank(self, headers: Mapping[bytes, bytes], standing: Standing) -> tuple[int, bool]:
         """The call's rank, never above the caller's maximum, and whether the header made sense."""
@@ -84,6 +92,12 @@ def fingerprint(value: bytes) -> str:
     if value[:7].lower() == b"bearer ":
         value = value[7:].strip()
     return hashlib.sha256(value).hexdigest()[:HASH_CHARS]
+
+
+def target_mark(path: bytes, query: bytes) -> bytes:
+    """What a path and its query are known by where they are remembered: a long one by its hash."""
+    target = path + b"?" + query if query else path
+    return target if len(target) <= LONG_TARGET_BYTES else hashlib.sha256(target).digest()
 
 
 def run_of(headers: Mapping[bytes, bytes], caller: str) -> str:

@@ -28,6 +28,9 @@ MOST_UNREAD_BYTES: Final = 1024 * 1024
 """Of a body, before its reading stops: as much as may be read before a decision by default (`peek`). The
 caller of a longer one is found to have left when its turn comes, which the age of its queue bounds."""
 
+LINGER_S: Final = 2.0
+"""How long after the last words more is read and thrown away. nginx: lingering_timeout 5s."""
+
 LINGER_NOT: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, with no time: closing sends RST (socket(7))."""
 
@@ -61,12 +64,16 @@ class CallerConnection(asyncio.Protocol):
         self._closing = False  # after the answers that are due
         self._last_words = b""  # what is written before that
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         # The request that is being read, and those that are to be answered, the first being served:
         self._url = b""
         self._reading: Wire | None = None
         self._head_bytes = 0
         self._in_head = True
+        self._hosts = 0
+        self._coding = b"chunked"
+        self._resuming = False  # the parser is told of a head again that is known already
         self._due: deque[Wire] = deque()
         self.peer = b""
         self.scheme = "http"
@@ -117,8 +124,9 @@ class CallerConnection(asyncio.Protocol):
         """An answer is complete: go on with the next request, or wait for one."""
         self._state.total_requests += 1
         if not wire.keep or (self._closing and len(self._due) == 1):
-            self.write(self._last_words)
-            self._transport.close()
+            self._due.clear()
+            self._closing = True
+            self._hang_up()
             return
         self._due.popleft()
         if self._due:
@@ -141,8 +149,9 @@ class CallerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it was lost changes nothing
         self._state.connections.discard(self)
         self._parser = None
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._lingering):
+            if timer is not None:
+                timer.cancel()
         self.resume_writing()
         for wire in self._due:
             wire.wake()
@@ -154,16 +163,15 @@ class CallerConnection(asyncio.Protocol):
         """Read no more of a head than is allowed: httptools hands over a header only when it is whole."""
         if self._parser is None or self._closing:
             return
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)  # on_body sets it back: what grows is a head, or the trailers
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._closing = True  # what follows is in no protocol that we speak
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(400, "bad_request", "This is not an HTTP/1.1 request, or not unambiguously one.")
         else:
-            if self._in_head and self._head_bytes > self.most_head_bytes:
+            if self._head_bytes > self.most_head_bytes:
                 self._too_large()
 
     def pause_writing(self) -> None:
@@ -179,13 +187,18 @@ class CallerConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._resuming:
+            return
         self._in_head = True
+        self._hosts = 0
+        self._coding = b"chunked"
         self._url = b""
         self._reading = Wire(self)
 
     def on_url(self, url: bytes) -> None:
         """A piece of its target."""
-        self._url += url
+        if not self._resuming:
+            self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One of its headers, or one of its trailers, which end here."""
@@ -196,7 +209,10 @@ class CallerConnection(asyncio.Protocol):
         wire.headers.append((name, value))
         if name == b"content-length":
             wire.length = int(value)
+        elif name == b"host":
+            self._hosts += 1
         elif name == b"transfer-encoding":
+            self._coding = value.lower() if not wire.has_body else b"two of them"
             wire.has_body = True
         elif name == b"expect" and value.lower() == b"100-continue":
             wire.awaits_continue = True
@@ -204,7 +220,7 @@ class CallerConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Its head is whole: serve it, or let it wait for its turn."""
         wire, parser = self._reading, self._parser
-        if wire is None or parser is None or self._closing:
+        if wire is None or parser is None or self._closing or self._resuming:
             return
         self._in_head = False
         if self._head_bytes > self.most_head_bytes or len(wire.headers) > self.most_headers:
@@ -219,7 +235,13 @@ class CallerConnection(asyncio.Protocol):
         wire.has_body = wire.has_body or bool(wire.length)
         wire.body_arrived = not wire.has_body
         wire.http10 = parser.get_http_version() == "1.0"
-        wire.keep = parser.should_keep_alive() and not parser.should_upgrade()
+        wire.keep = parser.should_keep_alive()
+        if self._hosts > 1 or not (self._hosts or wire.http10):  # RFC 9112 §3.2
+            self._refuse(400, "bad_request", "A request must have one Host header.")
+            return
+        if wire.has_body and wire.length is None and (self._coding != b"chunked" or wire.http10):
+            self._refuse(501, "not_implemented", "The only transfer coding understood is chunked.")  # §6.1
+            return
         self._due.append(wire)
         if len(self._due) == 1:
             self._start(wire)
@@ -228,6 +250,7 @@ class CallerConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body. Reading goes on for long: who does not read does not learn who has left."""
+        self._head_bytes = 0
         wire = self._reading
         if wire is None or wire.done or self._closing:
             return
@@ -274,6 +297,23 @@ class CallerConnection(asyncio.Protocol):
             again_s = self._keep_alive_s if self._due else left_s
             self._idle_timer = self._loop.call_later(again_s, self._look_if_idle)
 
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on as if no other protocol had been offered (RFC 9110 §7.8): curl and Java offer h2c.
+
+        llhttp ends the message at the head then, and its body would be lost: a new parser, told of the same
+        framing, reads it.
+        """
+        wire, self._parser = self._reading, httptools.HttpRequestParser(self)
+        if wire is not None and wire.has_body:
+            wire.body_arrived = False
+            chunked = b"transfer-encoding: chunked"
+            framing = chunked if wire.length is None else b"content-length: %d" % wire.length
+            self._resuming = True
+            self._parser.feed_data(b"POST / HTTP/1.1\r\nhost: known\r\n%b\r\n\r\n" % framing)
+            self._resuming = False
+        if rest:
+            self.data_received(rest)
+
     def _too_large(self) -> None:
         most = f"{self.most_head_bytes} bytes or {self.most_headers} headers"
         self._refuse(431, "header_fields_too_large", f"The request's head is larger than {most}.")
@@ -294,8 +334,20 @@ class CallerConnection(asyncio.Protocol):
         if broken is not None and self._due and self._due[-1] is broken and not broken.body_arrived:
             self._transport.abort()  # the body of a call that runs: it cannot be carried to an end
         elif not self._due:
-            self.write(self._last_words)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Say the last words and close, but listen a moment longer.
+
+        Bytes that reach a closed socket are answered by RST, and RST takes away what was said and not yet
+        read. Precedent: nginx's lingering_close.
+        """
+        self.write(self._last_words)
+        if not self._last_words or not self._transport.can_write_eof():
             self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.write_eof()
+            self._lingering = self._loop.call_later(LINGER_S, self._transport.abort)
 
 
 def bounded(*, most_head_bytes: int, most_headers: int) -> type[CallerConnection]:

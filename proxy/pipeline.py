@@ -19,7 +19,7 @@ from proxy.dialects.base import Malformed
 from proxy.dialects.fingerprint import digest
 from proxy.recognise import Arrival, Serving, complaint, recognise
 from proxy.routing import Rung
-from proxy.upstream import CallerGone, Request, UnsendableRequest, relay
+from proxy.upstream import CREDENTIALS, CallerGone, Request, UnsendableRequest, relay
 from proxy.wire import TooLarge, Wire
 
 SMALL_BYTES: Final = 64 * 1024
@@ -69,8 +69,8 @@ class Pipeline:
         """Try the rungs of the route's ladder, the first choice and then the cheaper answers; else refuse."""
         refusal: Refusal | None = None
         for rung in arrival.route.ladder:
-            if rung.model and (wire.length or 0) > serving.peek_bytes:
-                continue  # too large to be rewritten for another model
+            if rung.model and (wire.length is None or wire.length > serving.peek_bytes):
+                continue  # too large to be rewritten for another model, or nobody knows
             try:
                 no = await self._try(wire, arrival, rung, serving)
             except (Malformed, TooLarge, UnsendableRequest) as error:
@@ -88,7 +88,7 @@ class Pipeline:
     async def _try(self, wire: Wire, arrival: Arrival, rung: Rung, serving: Serving) -> Refusal | None:
         """One rung: be admitted, and be relayed under the lease. None when the call has ended."""
         call, name = arrival.call, rung.upstream.name
-        if arrival.exempt and not (arrival.opens_session and serving.admission.gate.draining):
+        if arrival.exempt and not (arrival.opens and serving.admission.gate.draining):
             result = await relay(rung.upstream, _request(wire, arrival, rung), wire)
         else:
             # One queue a call: a fallback has room now, or is none.
@@ -161,10 +161,13 @@ def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     body = wire.take_arrived() if wire.is_here(SMALL_BYTES) else wire.body
     if rung.model:
         body = arrival.route.dialect.with_model(body or b"", rung.model)
+    headers = wire.headers
+    if rung.foreign:
+        headers = [field for field in headers if field[0] not in CREDENTIALS]
     return Request(
         method=wire.method,
         target=rung.upstream.target(arrival.rest, wire.query),
-        headers=wire.headers,
+        headers=headers,
         body=body,
         length=wire.length if body is None else len(body),
         has_body=wire.has_body,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.admission import Admission
 from proxy.core.call import Call
@@ -14,11 +15,17 @@ from proxy.core.repeats import Key, Repeats
 from proxy.dialects import dialect_named
 from proxy.dialects.base import Answer, Ask, Malformed
 from proxy.dialects.fingerprint import digest
-from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry
-from proxy.routing import Match, Route, Table
+from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry, target_mark
+from proxy.routing import Match, Route, Table, climbs
 from proxy.telemetry import Telemetry
 from proxy.upstream import UnsendableRequest
 from proxy.wire import TooLarge, Wire
+
+SESSION_METHODS: Final = frozenset({b"GET", b"DELETE"})
+"""How an MCP session's event stream is opened, and how the session ends."""
+
+MOST_TOOL_CHARS: Final = 128
+"""Of a tool's name, as far as it is told apart. Precedent: MCP's own limit on tool names, 128."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +43,13 @@ class Serving:
 class Arrival:
     """A recognised call and where it goes. `until` is the caller's own deadline, in monotonic seconds."""
 
-    __slots__ = ("ask", "call", "key", "rest", "route", "until")
+    __slots__ = ("ask", "call", "key", "method", "rest", "route", "until")
 
     def __init__(
-        self, call: Call, route: Route, rest: bytes, ask: Ask | None, key: Key, until: float
+        self, call: Call, method: bytes, route: Route, rest: bytes, ask: Ask | None, key: Key, until: float
     ) -> None:
         self.call = call
+        self.method = method
         self.route = route
         self.rest = rest
         self.ask = ask
@@ -55,12 +63,14 @@ class Arrival:
         Besides what its messages say of themselves, the session's event stream (GET), which would hold a
         permit for as long as an agent is there, and its end (DELETE). They have no body that was read.
         """
-        return self.route.dialect.name == "mcp" if self.ask is None else self.ask.exempt
+        if self.ask is not None:
+            return self.ask.exempt
+        return self.route.dialect.name == "mcp" and self.method in SESSION_METHODS
 
     @property
-    def opens_session(self) -> bool:
-        """Is it the beginning of an MCP session? Elsewhere, then, while this proxy drains."""
-        return self.ask is not None and self.ask.method == "initialize"
+    def opens(self) -> bool:
+        """Does it begin an MCP session or its event stream? Elsewhere, then, while this proxy drains."""
+        return self.method == b"GET" if self.ask is None else self.ask.method == "initialize"
 
 
 async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answer:
@@ -76,6 +86,8 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
     headers = dict(wire.headers)
     if headers.get(b"upgrade", b"").lower() == b"websocket":
         return route.dialect.error(501, "websocket_not_relayed", "WebSocket is not relayed by this proxy.")
+    if climbs(match):
+        return complaint(UnsendableRequest("The path leads out of its route."), route, serving)
     try:
         ask = await _read(wire, route, serving.peek_bytes)
         return await _arrival(wire, match, headers, ask, serving, now)
@@ -117,19 +129,19 @@ async def _arrival(
     total_s, patience_s = deadline_s(headers)
     idle_s = route.ladder[0].upstream.idle_s
     run = run_of(headers, standing.name)
-    key = Key(standing.name, run, wire.path, wire.length or 0)
+    key = Key(standing.name, run, target_mark(wire.path, wire.query), wire.length or 0)
     call = Call(
         route=route.name,
         caller=standing.name,
         run=run,
-        tool=match.tool or (ask.tool if ask is not None else ""),
+        tool=(match.tool or (ask.tool if ask is not None else ""))[:MOST_TOOL_CHARS],
         rank=rank,
         arrived_at=now,
         deadline=now + patience_s,
         is_retry=route.counts_retries and await _is_retry(wire, headers, key, serving, now, idle_s),
         weight=standing.weight,
     )
-    return Arrival(call, route, match.rest, ask, key, now + total_s)
+    return Arrival(call, wire.method, route, match.rest, ask, key, now + total_s)
 
 
 async def _is_retry(
@@ -145,7 +157,7 @@ async def _is_retry(
     if repeats:
         mark = None
         # A body of no declared length may prove too large when a part of it is read, and gone for the relay.
-        known = wire.length is not None and wire.length <= serving.peek_bytes
+        known = not wire.has_body or (wire.length is not None and wire.length <= serving.peek_bytes)
         if known and repeats.wants_digest(key, now):
             mark = digest(await wire.read_all(serving.peek_bytes, idle_s=idle_s))
         trace = repeats.match(key, mark, now)

@@ -1,14 +1,17 @@
 """From a path to a route: by prefix, the longest first, on the bytes as they came.
 
-The prefix is stripped and the rest forwarded byte for byte. Nothing is decoded or normalised: `%2F`, `//`
-and `..` mean to the upstream what they meant to the caller, and no spelling of them reaches another route.
+The prefix is stripped and the rest forwarded byte for byte: `%2F`, `//` and `;` mean to the upstream what
+they meant to the caller. Only two things are read as an upstream may read them, decoded: the tool that a path
+names, so that no spelling of it escapes its caps, and `..`, so that none leaves the route.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+from urllib.parse import unquote, unquote_to_bytes
 
 from proxy.dialects import Dialect
 from proxy.upstream import Upstream
@@ -18,10 +21,14 @@ TOOL: Final = "{tool}"
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One way to serve a call: an upstream, and another model than the one asked for (or "" to keep it)."""
+    """One way to serve a call: an upstream, and another model than the one asked for (or "" to keep it).
+
+    `foreign`: it is another provider than the first choice, which is not to see the caller's credentials.
+    """
 
     upstream: Upstream
     model: str = ""
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +80,27 @@ class Table:
                     continue
                 if not route.names_tool:
                     return Match(route, rest, "")
-                tool = rest[1:].partition(b"/")[0]
+                tool = unquote(rest[1:].partition(b"/")[0].decode("latin-1"))
                 if tool:
-                    return Match(route, rest, tool.decode("latin-1"))
+                    return Match(route, rest, tool)
         return None
+
+
+def climbs(match: Match) -> bool:
+    """Do the `..` of a path lead out of its route, or out of the tool it names, at any point of the way?"""
+    if b".." not in match.rest and b"%" not in match.rest:
+        return False
+    depth, least = 0, -1
+    for segment in re.split(rb"[/\\\\]", unquote_to_bytes(match.rest)):
+        if segment == b"..":
+            depth -= 1
+        elif segment not in (b"", b"."):
+            depth += 1
+        if least < 0 and depth > 0:
+            least = int(match.route.names_tool)  # from the tool's own segment on, never above it again
+        if depth < max(least, 0):
+            return True
+    return False
 
 
 def prefix_of(path: str) -> tuple[bytes, bool]:

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxy import __version__
 from proxy.app import Proxy
-from proxy.control import check_exposure, control_app
+from proxy.control import ControlConnection, check_exposure, control_app
 from proxy.listener import bounded
 from proxy.settings import Settings, SettingsError, Watcher, reread
 from proxy.settings.words import Address
@@ -78,7 +77,7 @@ async def serving(settings: Settings, log: Log | None = None) -> AsyncIterator[S
         protocol = bounded(
             most_head_bytes=settings.headers.max_bytes, most_headers=settings.headers.max_count
         )
-        data_server, control_server = _server(proxy, protocol), _server(control, HttpToolsProtocol)
+        data_server, control_server = _server(proxy, protocol), _server(control, ControlConnection)
         serves = [
             asyncio.create_task(data_server.serve(sockets=[data_socket])),
             asyncio.create_task(control_server.serve(sockets=[control_socket])),
@@ -138,12 +137,15 @@ async def _reload(proxy: Proxy, path: Path, watcher: Watcher, hangup: asyncio.Ev
 
 
 def _reread(proxy: Proxy, path: Path) -> None:
-    settings = reread(path, os.environ, proxy.settings)
-    if isinstance(settings, SettingsError):
-        proxy.telemetry.reloaded(False, str(settings))
-    elif settings != proxy.settings:
-        proxy.reload(settings)
-        proxy.telemetry.reloaded(True)
+    try:
+        settings = reread(path, os.environ, proxy.settings)
+        if isinstance(settings, SettingsError):
+            proxy.telemetry.reloaded(False, str(settings))
+        elif settings != proxy.settings:
+            proxy.reload(settings)
+            proxy.telemetry.reloaded(True)
+    except Exception as error:  # noqa: BLE001 - a defect of ours in one reload must not end all later ones
+        proxy.telemetry.reloaded(False, f"{path}: {type(error).__name__}: {error}")
 
 
 def listening(address: Address, key: str) -> socket.socket:

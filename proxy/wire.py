@@ -131,10 +131,11 @@ class Wire:
         return self.body
 
     def is_here(self, most_bytes: int) -> bool:
-        """Has a body of a declared length of at most `most_bytes` arrived, whole and untouched?"""
-        return (
-            self.body_arrived and not self._pulled and self.length is not None and self.length <= most_bytes
-        )
+        """Is there no body, or one of a declared length of at most `most_bytes`, whole and untouched?"""
+        if not self.has_body:
+            return True
+        known = self.length is not None and self.length <= most_bytes
+        return known and self.body_arrived and not self._pulled
 
     def take_arrived(self) -> bytes:
         """The whole body, kept for the relay. Only where `is_here`."""
@@ -251,30 +252,35 @@ class Wire:
 
     def _head(self, status: int, headers: Headers) -> None:
         self.started = True
-        out = [STATUS_LINES[status]]
-        framed = status in (204, 304) or self.method == b"HEAD"
+        out = self._out
+        out.append(STATUS_LINES[status])
+        names = set()
         for name, value in headers:
-            out += (name, b": ", value, b"\r\n")
-            if name == b"content-length":
-                framed = True
-            elif name == b"content-type":
+            names.add(name)
+            if name == b"content-type":
                 self._event_stream = value.startswith(b"text/event-stream")
-            elif name == b"connection":
+            if name == b"connection":
                 self.keep = False  # the only word of our own answers there is `close`
-                out[-4:] = ()
-        if not framed:
+            else:
+                out += (name, b": ", value, b"\r\n")
+        self._frame(status, names)
+        if not self._chunked or b"content-encoding" in names:
+            self._event_stream = False  # no event of ours fits into it
+
+    def _frame(self, status: int, names: set[bytes]) -> None:
+        """End the head: how the caller will know the end of the body, and of the connection."""
+        if b"content-length" not in names and status not in (204, 304) and self.method != b"HEAD":
             if self.http10:
                 self._unframed = True  # HTTP/1.0 has no chunks: the answer ends with the connection
                 self.keep = False
             else:
                 self._chunked = True
-                out.append(b"transfer-encoding: chunked\r\n")
+                self._out.append(b"transfer-encoding: chunked\r\n")
         if not self.keep:
-            out.append(b"connection: close\r\n")
+            self._out.append(b"connection: close\r\n")
         elif self.http10:
-            out.append(b"connection: keep-alive\r\n")
-        out.append(b"\r\n")
-        self._out += out
+            self._out.append(b"connection: keep-alive\r\n")
+        self._out.append(b"\r\n")
 
     def _end(self) -> None:
         if self._chunked:

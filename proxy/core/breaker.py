@@ -131,9 +131,12 @@ class Breaker:
         if turn != self._turn:
             return None
         failed = outcome is Outcome.FAILED
-        counts = failed or outcome in (Outcome.SUCCEEDED, Outcome.OVERLOADED)
-        # A slow 429 is a sign of load, not of illness: it must not open the breaker either.
-        slow = counts and outcome is not Outcome.OVERLOADED and took_s >= self._policy.slow_call_s
+        # A slow 429 is a sign of load, not of illness: it must not open the breaker either. A caller that
+        # gave up after so long says what its answer would have said: else a hang that outlasts every
+        # caller's patience would never be seen.
+        spoke = outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.IGNORED)
+        slow = spoke and took_s >= self._policy.slow_call_s
+        counts = failed or slow or outcome in (Outcome.SUCCEEDED, Outcome.OVERLOADED)
         if self._machine.phase == HALF_OPEN:
             return self._settle_probe(counts=counts, bad=failed or slow, now=now)
         if counts:

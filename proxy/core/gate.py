@@ -314,7 +314,8 @@ class Gate:
                 limit = f"{route.queue.max_age_s:g}s in the queue"
             case _:
                 limit = f"{route.queue.size} waiting"
-        earliest = self._drain_s(route, target)
+        # No sooner than one call takes: whoever waited in vain learns nothing by asking again at once.
+        earliest = max(self._drain_s(route, target), target.service_s)
         return self._refuse(reason, f"route:{route.name}", earliest, target.step_s, now, limit)
 
     def _drain_s(self, route: RoutePolicy, target: Target) -> float:

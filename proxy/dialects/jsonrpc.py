@@ -11,6 +11,8 @@ from proxy.dialects.bodies import decode
 
 TOOL_CALL: Final = "tools/call"
 
+NOTIFICATION: Final = "notifications/"
+
 _EXEMPT: Final = frozenset({"initialize", "server/discover", "tools/list", "ping"})
 """Refused, they end the session or change its protocol version (reference/clients.md, "MCP clients")."""
 
@@ -54,6 +56,8 @@ def read_messages(body: bytes) -> Ask:
             _check_reply(message)
             continue
         if message.id is msgspec.UNSET:
+            if not message.method.startswith(NOTIFICATION):
+                raise Malformed("A request must have an `id`: a string or a whole number.")
             continue
         if message.id is None:
             raise Malformed("The `id` of a request must be a string or a whole number.")

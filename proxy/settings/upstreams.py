@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,6 +47,12 @@ def _ca_file(value: object, info: ValidationInfo) -> Path:
         ) from None
     if b"-----BEGIN CERTIFICATE-----" not in pem:
         raise WrongValueError(f"the file {shown(value)} holds no certificate; write the path of a PEM file")
+    try:
+        ssl.create_default_context(cadata=pem.decode("ascii", "ignore"))
+    except ssl.SSLError:
+        raise WrongValueError(
+            f"the file {shown(value)} holds a broken certificate; write the path of a PEM file"
+        ) from None
     return file
 
 

@@ -9,10 +9,12 @@ headers.py     the head we send        upload.py    a body that is pulled       
 """
 
 from proxy.upstream.contract import CallerGone, Downstream, Headers, Request, Result, UnsendableRequest
+from proxy.upstream.headers import CREDENTIALS
 from proxy.upstream.relay import relay
 from proxy.upstream.target import Upstream
 
 __all__ = [
+    "CREDENTIALS",
     "CallerGone",
     "Downstream",
     "Headers",

@@ -69,8 +69,11 @@ class RequestHead:
 
     __slots__ = ("_breaks", "_fixed", "_origins", "_prefixes", "_special")
 
-    def __init__(self, authority: bytes, credentials: Mapping[str, str]) -> None:
-        """`credentials` replace the caller's. Raises UnsendableRequest if they cannot be sent."""
+    def __init__(self, authority: bytes, credentials: Mapping[str, str], private: Iterable[str] = ()) -> None:
+        """`credentials` replace the caller's, and headers named in `private` are dropped with those.
+
+        Raises UnsendableRequest if they cannot be sent.
+        """
         own = [(name.lower().encode(), value.encode("latin-1")) for name, value in credentials.items()]
         for name, value in own:
             check_field(name, value)
@@ -80,7 +83,8 @@ class RequestHead:
         self._special = dict.fromkeys(HOP_BY_HOP | OURS, _DROP) | dict.fromkeys(FORWARDED, _FORWARDED)
         self._special |= {b"connection": _CONNECTION, b"host": _HOST}
         if own:
-            self._special |= dict.fromkeys((*CREDENTIALS, *(name for name, _ in own)), _DROP)
+            hidden = (*CREDENTIALS, *(name for name, _ in own), *(name.lower().encode() for name in private))
+            self._special |= dict.fromkeys(hidden, _DROP)
         self._prefixes = {name: _prefix(name) for name in COMMON if name not in self._special}
         self._origins: dict[tuple[str, bytes, bytes], bytes] = {}
 

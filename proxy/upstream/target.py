@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from proxy.upstream import tls
@@ -28,6 +28,7 @@ class Upstream:
         url: str,
         *,
         credentials: Mapping[str, str] | None = None,
+        private: Iterable[str] = (),
         connect_s: float = 5.0,
         first_byte_s: float = 120.0,
         idle_s: float = 60.0,
@@ -37,7 +38,7 @@ class Upstream:
         max_connections: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`credentials` are headers that replace the caller's own.
+        """`credentials` are headers that replace the caller's own; `private` names more of those.
 
         `connect_s` includes TLS; `first_byte_s` runs from the request sent to the head of the answer;
         `idle_s` between two pieces of a body, either way. An idle connection is kept for `idle_for_s`: the
@@ -50,7 +51,7 @@ class Upstream:
         self._address = parse(url)
         self._context = tls.context(ca, verify=verify) if self._address.tls else None
         self.target = self._address.target
-        self.head = RequestHead(self._address.authority, credentials or {})
+        self.head = RequestHead(self._address.authority, credentials or {}, private)
         self.pool = Pool(idle_for_s=idle_for_s, most=max_connections, clock=clock)
 
     def dial(self) -> asyncio.Task[Connection]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -180,3 +182,96 @@ async def test_a_target_reaches_the_upstream_byte_for_byte_without_its_authority
         await raw.send(b"GET %b HTTP/1.1\r\nhost: a\r\n\r\n" % target)
         assert (await raw.reply()).status == 200
         assert target_of(upstream.requests[0]) == forwarded
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [(b"content-length: 5", b"hello"), (b"transfer-encoding: chunked", b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n")],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_offered_upgrade_is_declined_and_the_body_is_not_lost(framing, body, at_once):
+    # curl --http2 and Java's client offer h2c with their first request.
+    offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+    async with (
+        Scripted(always(OK)) as upstream,
+        running(yaml(upstream)) as proxy,
+        connect(proxy.url) as raw,
+    ):
+        request = b"POST /x HTTP/1.1\r\nhost: a\r\n" + offer + framing + b"\r\n\r\n"
+        if at_once:
+            await raw.send(request + body)
+        else:
+            await raw.send(request)
+            await raw.send(body)
+        assert (await raw.reply()).status == 200
+        assert upstream.requests[0].body == b"hello"
+        assert upstream.requests[0].all(b"upgrade") == []
+        assert (await raw.get("/again")).status == 200
+
+
+@pytest.mark.parametrize("extra", [b"content-length: 1000\r\n", b"content-encoding: gzip\r\n"])
+async def test_no_event_of_ours_is_put_into_a_stream_that_has_a_length_or_an_encoding(extra):
+    async def script(peer) -> None:
+        await peer.request()
+        framing = b"" if b"length" in extra else b"transfer-encoding: chunked\r\n"
+        start = b"" if b"length" not in extra else b"data: a\n\n"
+        head_ = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n" + extra + framing + b"\r\n"
+        await peer.send(head_ + start)
+
+    async with Scripted(script) as upstream:
+        speaks = yaml(upstream).replace("dialect: rest", "dialect: openai")
+        async with running(speaks) as proxy, connect(proxy.url) as raw:
+            await raw.send(GET)
+            answer = await whole(raw)
+            assert b"error" not in answer
+            assert not answer.endswith(b"0\r\n\r\n")
+
+
+async def test_trailers_are_bounded_like_a_head():
+    async with (
+        Scripted(always(OK)) as upstream,
+        running(yaml(upstream)) as proxy,
+        connect(proxy.url) as raw,
+    ):
+        await raw.send(head("POST", "/nowhere", transfer_encoding="chunked") + b"1\r\nx\r\n0\r\nx: ")
+
+        async def endless() -> None:
+            for _ in range(10_000):
+                await raw.send(b"a" * 65536)
+
+        with pytest.raises(ConnectionError):
+            await bounded(endless())
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (b"GET /x HTTP/1.1\r\n\r\n", 400),
+        (b"GET /x HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        (b"GET /x HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        (b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        (b"POST /x HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+    ],
+)
+async def test_a_request_without_one_host_or_with_an_unknown_coding_is_not_sent_on(lines, status):
+    async with (
+        Scripted(always(OK)) as upstream,
+        running(yaml(upstream)) as proxy,
+        connect(proxy.url) as raw,
+    ):
+        await raw.send(lines)
+        assert (await raw.reply()).status == status
+        assert upstream.requests == []
+
+
+async def test_a_caller_that_only_writes_still_finds_the_answer_to_its_huge_head():
+    def blocking(host: str, port: int) -> int:
+        connection = http.client.HTTPConnection(host, port, timeout=20)
+        connection.request("GET", "/x", headers={"x-huge": "a" * 300_000})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    async with Scripted(always(OK)) as upstream, running(yaml(upstream)) as proxy:
+        parts = urlsplit(proxy.url)
+        assert await bounded(asyncio.to_thread(blocking, parts.hostname, parts.port)) == 431

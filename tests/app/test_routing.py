@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.dialects import dialect_named
-from proxy.routing import Route, Table, prefix_of
+from proxy.routing import Route, Table, climbs, prefix_of
 
 
 def table(*paths: str) -> Table:
@@ -25,7 +25,8 @@ def table(*paths: str) -> Table:
         (b"/openai/europe", "/openai/", b"/europe", ""),
         (b"/openai//v1/%2F..;a=b", "/openai/", b"//v1/%2F..;a=b", ""),
         (b"/tools/search/x?", "/tools/{tool}", b"/search/x?", "search"),
-        (b"/tools/a%20b", "/tools/{tool}", b"/a%20b", "a%20b"),
+        (b"/tools/a%20b", "/tools/{tool}", b"/a%20b", "a b"),
+        (b"/tools/se%61rch", "/tools/{tool}", b"/se%61rch", "search"),
     ],
 )
 def test_the_longest_prefix_that_ends_with_a_segment_wins_and_the_rest_is_kept_to_the_byte(
@@ -50,3 +51,24 @@ def test_a_route_at_the_root_takes_what_no_other_takes():
 
 def test_the_prefixes_are_what_a_caller_may_write():
     assert table("/openai/", "/tools/{tool}", "/mcp").prefixes == ["/mcp/", "/openai/", "/tools/{tool}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "leaves"),
+    [
+        (b"/openai/v1/chat", False),
+        (b"/openai/a/../b", False),
+        (b"/openai/a/../../b", True),
+        (b"/openai/..", True),
+        (b"/openai/%2e%2E/admin", True),
+        (b"/openai/a%2F..%2F../admin", True),
+        (b"/openai/a\\..\\..\\admin", True),
+        (b"/openai/./a..b/...", False),
+        (b"/tools/search/x/../y", False),
+        (b"/tools/search/../report", True),
+        (b"/tools/..", True),
+        (b"/tools/./search/../report", True),
+    ],
+)
+def test_no_spelling_of_dots_leads_out_of_the_route_or_of_the_tool(path, leaves):
+    assert climbs(table("/openai/", "/tools/{tool}").find(path)) is leaves

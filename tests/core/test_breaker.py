@@ -71,11 +71,17 @@ def test_an_upstream_that_says_429_is_not_down_however_slowly_it_says_so() -> No
     assert breaker.phase == "closed"
 
 
-@pytest.mark.parametrize("outcome", [Outcome.IGNORED, Outcome.UNUSED])
-def test_what_says_nothing_about_the_upstream_is_not_counted(outcome: Outcome) -> None:
-    breaker = closed()
-    run(breaker, *[outcome] * 20, took_s=100.0)
+@pytest.mark.parametrize(("outcome", "took_s"), [(Outcome.IGNORED, 1.9), (Outcome.UNUSED, 100.0)])
+def test_what_says_nothing_about_the_upstream_is_not_counted(outcome: Outcome, took_s: float) -> None:
+    breaker = closed(slow_call_s=2.0)
+    run(breaker, *[outcome] * 20, took_s=took_s)
     assert breaker.window.calls == 0
+
+
+def test_a_hang_that_outlasts_every_callers_patience_trips_it() -> None:
+    breaker = closed(slow_call_s=2.0, slow_ratio=0.75, minimum_calls=4)
+    run(breaker, *[Outcome.IGNORED] * 4, took_s=2.0)
+    assert breaker.phase == "open"
 
 
 @pytest.mark.parametrize("answer", [OK, Outcome.OVERLOADED])

@@ -86,7 +86,7 @@ class World:
         assert outcome is Outcome.SUCCEEDED or target.service_s == service_s
         if target.breaker is not None and target.breaker.phase == "open" != phase:
             slow = target.policy.breaker is not None and took_s >= target.policy.breaker.slow_call_s
-            assert outcome is Outcome.FAILED or (outcome is Outcome.SUCCEEDED and slow)
+            assert outcome is Outcome.FAILED or (outcome in (Outcome.SUCCEEDED, Outcome.IGNORED) and slow)
         self.ledger.settled(grant, unused=outcome is Outcome.UNUSED)
         if outcome is Outcome.UNUSED and grant.call.is_retry:
             for payer in (grant.target.name, f"{grant.target.name}/{grant.call.caller}"):
