@@ -104,3 +104,18 @@ async def test_without_a_file_one_upstream_is_served(tmp_path):
             assert answer.status_code == 200
             proxy.signal(signal.SIGTERM)
             assert (await proxy.ended())[0] == 0
+
+
+async def test_a_reload_that_fails_in_whatever_way_does_not_end_the_next_one(tmp_path):
+    async with serve_demo(Behaviour(latency_s=0.0)) as demo:
+        file = written(tmp_path, yaml_before(demo.url))
+        async with started("serve", str(file)) as proxy:
+            await proxy.until("started")
+            broken = tmp_path / "bad.pem"
+            broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+            written(tmp_path, yaml_before(demo.url, upstream="tls: {ca: bad.pem}"))
+            proxy.signal(signal.SIGHUP)
+            assert "bad.pem" in (await proxy.until("reload_failed"))["detail"]
+            written(tmp_path, yaml_before(demo.url, top="drain: 1s"))
+            proxy.signal(signal.SIGHUP)
+            await proxy.until("reloaded")
