@@ -22,7 +22,8 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from proxy.wire import STATUS_LINES, Wire
+from proxy.routing import split
+from proxy.wire import Wire, last_words
 
 MOST_UNREAD_BYTES: Final = 1024 * 1024
 """Of a body, before its reading stops: as much as may be read before a decision by default (`peek`). The
@@ -231,7 +232,7 @@ class CallerConnection(asyncio.Protocol):
                 return
         self._head_bytes = 0
         wire.method = parser.get_method()
-        wire.path, wire.query = _split(self._url)
+        wire.path, wire.query = split(self._url)
         wire.has_body = wire.has_body or bool(wire.length)
         wire.body_arrived = not wire.has_body
         wire.http10 = parser.get_http_version() == "1.0"
@@ -266,8 +267,6 @@ class CallerConnection(asyncio.Protocol):
             wire.awaits_continue = False
             wire.wake()
         self._in_head = True  # the next one's bytes may follow
-
-    # ── its life ────────────────────────────────────────────────────────────────────────────────────
 
     def shutdown(self) -> None:
         """uvicorn: end when what is due has been answered."""
@@ -323,13 +322,7 @@ class CallerConnection(asyncio.Protocol):
         if self._closing or self._transport.is_closing():
             return
         self._closing = True
-        body = b'{"error":{"code":"%b","message":"%b"}}' % (code.encode(), message.encode())
-        self._last_words = STATUS_LINES[
-            status
-        ] + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
-            len(body),
-            body,
-        )
+        self._last_words = last_words(status, code, message)
         broken = self._reading
         if broken is not None and self._due and self._due[-1] is broken and not broken.body_arrived:
             self._transport.abort()  # the body of a call that runs: it cannot be carried to an end
@@ -354,12 +347,3 @@ def bounded(*, most_head_bytes: int, most_headers: int) -> type[CallerConnection
     """The protocol with these bounds on the head of a request."""
     bounds = {"most_head_bytes": most_head_bytes, "most_headers": most_headers}
     return type("BoundedCallerConnection", (CallerConnection,), bounds)
-
-
-def _split(url: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a request's target, byte for byte; of an absolute one, those after its authority."""
-    if not url.startswith(b"/"):
-        parsed = httptools.parse_url(url)
-        return parsed.path or b"", parsed.query or b""
-    path, _, query = url.partition(b"?")
-    return path, query

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
 
+import httptools
+
 from proxy.dialects import Dialect
 from proxy.upstream import Upstream
 
@@ -84,6 +86,15 @@ class Table:
                 if tool:
                     return Match(route, rest, tool)
         return None
+
+
+def split(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request's target, byte for byte; of an absolute one, those after its authority."""
+    if not target.startswith(b"/"):
+        parsed = httptools.parse_url(target)
+        return parsed.path or b"", parsed.query or b""
+    path, _, query = target.partition(b"?")
+    return path, query
 
 
 def climbs(match: Match) -> bool:

@@ -299,3 +299,14 @@ class Wire:
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` the moment the caller disconnects; at once if it has. None: no longer."""
         self._connection.on_gone(callback)
+
+
+def last_words(status: int, code: str, message: str) -> bytes:
+    """The whole answer to bytes that are no request to be served; the connection ends with it."""
+    body = b'{"error":{"code":"%b","message":"%b"}}' % (code.encode(), message.encode())
+    return STATUS_LINES[
+        status
+    ] + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
