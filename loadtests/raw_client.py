@@ -36,6 +36,7 @@ class Tally:
         self.latencies_s: list[float] = []
         self.broken = 0
         self.opened = 0
+        self.is_over = False  # what ends from now on was ended by us
 
 
 class Connection(asyncio.Protocol):
@@ -81,7 +82,7 @@ class Connection(asyncio.Protocol):
             await self.ended.wait()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._tally.broken += not self._is_answered
+        self._tally.broken += not (self._is_answered or self._tally.is_over)
         self.ended.set()
 
 
@@ -90,7 +91,11 @@ async def _call_for_ever(port: int, tally: Tally) -> None:
     request, loop = wire_request(port), asyncio.get_running_loop()
     while not tally.broken:
         make = partial(Connection, request, tally, time.perf_counter())
-        _, connection = await loop.create_connection(make, "127.0.0.1", port)
+        try:
+            _, connection = await loop.create_connection(make, "127.0.0.1", port)
+        except asyncio.CancelledError:
+            tally.is_over = True  # it may have connected, and is closed before anybody has hold of it
+            raise
         try:
             await connection.ended.wait()
         finally:
