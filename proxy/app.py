@@ -1,4 +1,4 @@
-"""The composition root: settings become objects, and objects an ASGI app.
+"""The composition root: settings become objects, and objects the data plane.
 
 Nothing else builds anything. `Proxy` is the data plane; `server.py` gives it sockets and signals.
 """
@@ -32,7 +32,7 @@ CRASHED: Final = b'{"error":{"code":"internal_error","message":"The proxy failed
 
 
 class Proxy:
-    """The data plane as an ASGI app, with everything behind it.
+    """The data plane, with everything behind it; `listener.CallerConnection` calls it for each request.
 
     `reload` replaces the rules between two calls and keeps the counts; `drain` refuses what is new and
     `idle` waits for what is running. Call `aclose` at the end.

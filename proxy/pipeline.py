@@ -16,8 +16,7 @@ from proxy.admission import Lease
 from proxy.core.events import Refused
 from proxy.core.verdict import Kind, Outcome, Reason, Refusal, kind_of
 from proxy.dialects.base import Malformed
-from proxy.dialects.fingerprint import digest
-from proxy.recognise import Arrival, Serving, complaint, recognise
+from proxy.recognise import Arrival, Serving, complaint, mark_of, recognise
 from proxy.routing import Rung
 from proxy.upstream import CREDENTIALS, CallerGone, Request, UnsendableRequest, relay
 from proxy.wire import TooLarge, Wire
@@ -136,8 +135,7 @@ class Pipeline:
     def _remember(self, wire: Wire, arrival: Arrival, serving: Serving, now: float) -> None:
         """A call failed: its repeat, should it come, is one that the retry budget pays for."""
         if arrival.route.counts_retries:
-            mark = digest(wire.body) if wire.body is not None else None
-            serving.repeats.failed(arrival.key, mark, now)
+            serving.repeats.failed(arrival.key, mark_of(wire), now)
 
     async def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
         """Say no in the words of the caller's own API, and remember who was told to come back when."""
@@ -145,7 +143,10 @@ class Pipeline:
         if kind_of(refusal.reason) is not Kind.UPSTREAM:  # then it is remembered as a failure
             retry_after_s = refusal.retry_after_s
             if retry_after_s is not None and route.counts_retries:
-                mark = digest(wire.take_arrived()) if wire.is_here(CHEAP_BYTES) else None
+                mark = None
+                if wire.is_here(CHEAP_BYTES):
+                    wire.take_arrived()
+                    mark = mark_of(wire)
                 serving.repeats.refused(arrival.key, mark, retry_after_s, self._clock())
         answer = route.dialect.refuse(
             refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status

@@ -159,8 +159,16 @@ async def _is_retry(
         # A body of no declared length may prove too large when a part of it is read, and gone for the relay.
         known = not wire.has_body or (wire.length is not None and wire.length <= serving.peek_bytes)
         if known and repeats.wants_digest(key, now):
-            mark = digest(await wire.read_all(serving.peek_bytes, idle_s=idle_s))
+            await wire.read_all(serving.peek_bytes, idle_s=idle_s)
+            mark = mark_of(wire)
         trace = repeats.match(key, mark, now)
     if trace is not None:
         return not trace.invites(now)
     return sdk_says_retry(headers)
+
+
+def mark_of(wire: Wire) -> bytes | None:
+    """What a call's body is known by, taken once; None where the body was not kept."""
+    if wire.mark is None and wire.body is not None:
+        wire.mark = digest(wire.body)
+    return wire.mark

@@ -56,7 +56,7 @@ class Wire:
     __slots__ = (
         "_arrived", "_chunked", "_connection", "_event_stream", "_out", "_out_bytes", "_pulled", "_reader",
         "_tail", "_unframed", "awaits_continue", "body", "body_arrived", "done", "has_body", "headers",
-        "http10", "keep", "length", "method", "path", "query", "started", "unread_bytes",
+        "http10", "keep", "length", "mark", "method", "path", "query", "started", "unread_bytes",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -84,6 +84,7 @@ class Wire:
         self.unread_bytes = 0
         # What has become of it:
         self.body: bytes | None = None
+        self.mark: bytes | None = None  # the digest of the body, once it was taken
         self.started = False
         self.done = False
 

@@ -117,7 +117,7 @@ def _breaker(target: Target, now: float) -> BreakerState | None:
 
 
 def _pressure(gate: Gate, target: Target, now: float) -> float:
-    """The pressure of the fullest queue among the routes whose oldest call waits for this upstream."""
+    """The pressure of the fullest queue among the routes of whose calls one waits for this upstream."""
     routes = {waiter.route.name: waiter.route for waiter in gate.room.waiters() if waiter.target is target}
     return max(
         (pressure(gate.room, route.name, route.queue, now) for route in routes.values()),

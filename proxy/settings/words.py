@@ -130,7 +130,7 @@ def tool_name(value: object) -> str:
 
 
 def header_name(value: object) -> str:
-    """A header's name, in lower case as ASGI gives it."""
+    """A header's name, in lower case as the listener gives it."""
     if re.fullmatch(HEADER, word := text(value)):
         return word.lower()
     raise WrongValueError(f"{shown(value)} cannot be a header's name; write such as x-caller-id")
