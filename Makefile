@@ -1,7 +1,7 @@
 # Every target works in a fresh clone on a machine with Python 3.11 or newer, pip and make. See `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check load compare constraints clean
+.PHONY: help setup run test conformance check load compare constraints clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -47,6 +47,10 @@ run: $(INSTALLED) ## Start the simulated upstream and the proxy in front of it (
 test: $(INSTALLED) ## Run the whole test suite
 	@echo "Running the test suite"
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+conformance: $(INSTALLED) ## Run the relay's conformance cases and print the table of them
+	@echo "Running the conformance cases of the relay"
+	@$(BIN)/python -m pytest -n auto -q tests/relay $(PYTEST_ARGS)
 
 check: $(INSTALLED) ## Lint, formatting, types, import layers
 	@echo "Checking lint, formatting, types and import layers"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.app.raw import CHAT, Raw, Reply, connect, head
+from tests.kit.raw import CHAT, Raw, Reply, connect, head
 
 PATH = "/openai/v1/chat/completions"
 MIX = (("critical", 0.1), ("normal", 0.4), ("background", 0.5))

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from proxy.demo import Behaviour, Outage, serve_demo
-from tests.app.raw import BOUND_S, CHAT, Reply, connect, head
 from tests.app.watching import assert_nothing_is_held, counted
+from tests.kit.raw import BOUND_S, CHAT, Reply, connect, head
 from tests.kit.running import before_demo, running
 
 PATH = "/openai/v1/chat/completions"

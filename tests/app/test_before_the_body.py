@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from proxy.demo import Behaviour, Hang
-from tests.app.raw import CHAT, bounded, connect, head, until
 from tests.app.watching import in_flight
+from tests.kit.raw import CHAT, bounded, connect, head, until
 from tests.kit.running import before_demo
 
 PATH = "/openai/v1/chat/completions"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from proxy.demo import Behaviour, Hang, Ok, Outage
-from tests.app.raw import CHAT, bounded, connect, head, until
 from tests.app.watching import assert_nothing_is_held, waiting
+from tests.kit.raw import CHAT, bounded, connect, head, until
 from tests.kit.running import before_demo
 
 PATH = "/openai/v1/chat/completions"

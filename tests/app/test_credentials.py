@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.demo import Behaviour, Outage, serve_demo
-from tests.app.raw import connect
+from tests.kit.raw import connect
 from tests.kit.running import BREAKER, running
 
 PATH = "/chat/v1/chat/completions"

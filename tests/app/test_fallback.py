@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from proxy.demo import Behaviour, Cut, Hang, Ok, Outage, serve_demo
-from tests.app.raw import CHAT, bounded, connect, head
 from tests.app.watching import assert_nothing_is_held, counted
+from tests.kit.raw import CHAT, bounded, connect, head
 from tests.kit.running import running
 
 PATH = "/api/v1/chat/completions"

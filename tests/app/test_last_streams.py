@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from tests.app.raw import bounded, connect, head
 from tests.kit.process import Process, started, written
+from tests.kit.raw import bounded, connect, head
 from tests.kit.scripted import Scripted
 
 EVENT = b"c\r\ndata: half\n\n\r\n"

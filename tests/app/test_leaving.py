@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from proxy.demo import Behaviour, Ending, Hang, Ok
-from tests.app.raw import CHAT, bounded, connect, head, until
 from tests.app.watching import assert_nothing_is_held, counted, in_flight, waiting
+from tests.kit.raw import CHAT, bounded, connect, head, until
 from tests.kit.running import before_demo
 
 PATH = "/openai/v1/chat/completions"

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.app.raw import bounded, connect, head
+from tests.kit.raw import bounded, connect, head
 from tests.kit.running import running
 from tests.kit.scripted import Scripted
 

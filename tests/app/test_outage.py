@@ -5,9 +5,9 @@ from __future__ import annotations
 import httpx
 
 from proxy.demo import Behaviour, Hang, Ok, Outage
-from tests.app.raw import CHAT, bounded, connect, head, until
 from tests.app.watching import assert_nothing_is_held, by_hand, phase, waiting
 from tests.kit.ports import dead_port
+from tests.kit.raw import CHAT, bounded, connect, head, until
 from tests.kit.running import before_demo, running
 
 BREAKER = "breaker: {minimum_calls: 4, window: 10s, failure_ratio: 0.5, open_for: 15s, probes: 2}"

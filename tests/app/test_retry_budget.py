@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.demo import Behaviour, Ok, Outage
-from tests.app.raw import CHAT, connect
 from tests.app.watching import assert_nothing_is_held, by_hand
+from tests.kit.raw import CHAT, connect
 from tests.kit.running import before_demo
 
 PATH = "/openai/v1/chat/completions"

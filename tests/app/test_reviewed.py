@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from proxy.demo import Behaviour, Outage, serve_demo
-from tests.app.raw import connect
+from tests.kit.raw import connect
 from tests.kit.running import before_demo, running
 
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}

@@ -7,8 +7,8 @@ from collections import defaultdict
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.app import Proxy
-from tests.app.raw import until
 from tests.kit.clock import ManualClock
+from tests.kit.raw import until
 from tests.kit.running import Running
 
 

@@ -16,8 +16,8 @@ import httpx
 
 from proxy.core.verdict import Reason
 from proxy.demo import Behaviour, Hang, Outage
-from tests.app.raw import bounded, until
 from tests.app.watching import waiting
+from tests.kit.raw import bounded, until
 from tests.kit.running import BREAKER, Running, before_demo
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ import pytest
 from mcp import Client
 
 from proxy.demo import Behaviour, Hang, Ok, Outage, serve_demo
-from tests.app.raw import bounded, connect, head
 from tests.app.watching import assert_nothing_is_held, in_flight
+from tests.kit.raw import bounded, connect, head
 from tests.kit.running import BREAKER, before_demo, running
 from tests.kit.scripted import Scripted
 
