@@ -1,7 +1,7 @@
 """Conformance: black-box cases through the whole proxy, with scripted bytes on both sides.
 
-Every case names its category: `pytestmark = pytest.mark.conformance("framing")`. `make conformance` prints how
-many of each there are, and how many hold.
+Every case names its category: `pytestmark = pytest.mark.conformance("framing")`. `make conformance` prints
+how many of each there are, and how many hold.
 """
 
 from __future__ import annotations
