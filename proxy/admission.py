@@ -32,31 +32,33 @@ class Departure(Protocol):
 
 
 class Lease:
-    """What one call holds while it runs. `async with` it: it is settled exactly once, whatever happens.
+    """What one call holds while it runs. `with` it: it is settled exactly once, whatever happens.
 
-    Set `outcome` before the end; what ends without one never reached its upstream, and gets all back.
+    Set `outcome` before the end; what ends without one never reached its upstream, and gets all back. Set
+    `used_tokens` where the answer told; without it the estimate stands.
+    Nothing is awaited at either end: no cancellation can come between the end of the call and the settling.
     """
 
-    __slots__ = ("_admission", "_grant", "outcome")
+    __slots__ = ("_admission", "_grant", "outcome", "used_tokens")
 
     def __init__(self, admission: Admission, grant: Grant) -> None:
         self._admission = admission
         self._grant = grant
         self.outcome = Outcome.UNUSED
+        self.used_tokens: float | None = None
 
     @property
     def waited_s(self) -> float:
         """How long the call stood in the queue."""
         return self._grant.waited_s
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Nothing is awaited here: no cancellation can come between the end of the call and the settling.
-        self._admission.settle(self._grant, self.outcome)
+        self._admission.settle(self._grant, self.outcome, self.used_tokens)
 
 
 class Admission:
@@ -68,49 +70,18 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
 
-    async def enter(
-        self, call: Call, upstream: str, caller: Departure, *, may_wait: bool = True
-    ) -> Lease | Refusal | None:
-        """Ask to go to `upstream`, waiting in the queue as the policy allows.
+    def enter(self, call: Call, upstream: str, *, may_wait: bool = True) -> Lease | Refusal | Waiter:
+        """Ask to go to `upstream`. Enter the lease, tell the refusal, or `wait`: before any other await."""
+        verdict = self.gate.offer(call, upstream, self._clock(), may_wait=may_wait)
+        if self.gate.has_decided:
+            self._tell()
+        return Lease(self, verdict) if isinstance(verdict, Grant) else verdict
 
-        Returns a lease to be entered at once, a refusal, or None when the caller left meanwhile. A wait
-        that is cancelled leaves nothing behind.
+    async def wait(self, waiter: Waiter, caller: Departure) -> Lease | Refusal | None:
+        """Stand in the queue, as the policy allows, for a lease to be entered at once, or a refusal.
+
+        None when the caller left meanwhile. A wait that is cancelled leaves nothing behind.
         """
-        verdict: Grant | Refusal | Waiter | None = self.gate.offer(
-            call, upstream, self._clock(), may_wait=may_wait
-        )
-        if self.gate.has_decided:
-            self._tell()
-        if type(verdict) is Waiter:
-            verdict = await self._wait(verdict, caller)
-        if isinstance(verdict, Grant):
-            return Lease(self, verdict)
-        assert not isinstance(verdict, Waiter), "a waiter was waited for"  # noqa: S101
-        return verdict
-
-    def settle(self, grant: Grant, outcome: Outcome) -> None:
-        """End what was granted, and tell whoever was waiting for it. `Lease` calls this."""
-        self.gate.settle(grant, outcome, self._clock())
-        if self.gate.has_decided:
-            self._tell()
-
-    def drain(self) -> None:
-        """Refuse whoever waits and whoever comes from now on."""
-        self.gate.drain(self._clock())
-        self._tell()
-
-    def adopt(self, policy: Policy) -> None:
-        """Follow a new policy from now on."""
-        self.gate.adopt(policy, self._clock())
-        self._tell()
-
-    def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    async def _wait(self, waiter: Waiter, caller: Departure) -> Grant | Refusal | None:
         reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiter.reply = reply
         self._arm()
@@ -131,7 +102,30 @@ class Admission:
         if caller.gone:
             self._abandon(waiter)
             return None
-        return waiter.verdict
+        verdict = waiter.verdict
+        return Lease(self, verdict) if isinstance(verdict, Grant) else verdict
+
+    def settle(self, grant: Grant, outcome: Outcome, used_tokens: float | None = None) -> None:
+        """End what was granted, and tell whoever was waiting for it. `Lease` calls this."""
+        self.gate.settle(grant, outcome, self._clock(), used_tokens=used_tokens)
+        if self.gate.has_decided:
+            self._tell()
+
+    def drain(self) -> None:
+        """Refuse whoever waits and whoever comes from now on."""
+        self.gate.drain(self._clock())
+        self._tell()
+
+    def adopt(self, policy: Policy) -> None:
+        """Follow a new policy from now on."""
+        self.gate.adopt(policy, self._clock())
+        self._tell()
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _abandon(self, waiter: Waiter) -> None:
         """Nobody is left to take the verdict: what was granted meanwhile is given back."""
@@ -139,6 +133,7 @@ class Admission:
             self.settle(waiter.verdict, Outcome.UNUSED)
         else:
             self.gate.leave(waiter, self._clock())
+            self._arm()  # whoever stood behind it may be next at once
 
     def _tell(self) -> None:
         for waiter in self.gate.take_decided():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from proxy.core.repeats import Repeats
 from proxy.core.state import GateState
 from proxy.core.survey import survey
 from proxy.dialects import dialect_named
+from proxy.dialects.fingerprint import Digests
 from proxy.identity import Identity, Standing, fingerprint
 from proxy.pipeline import Pipeline
 from proxy.recognise import Serving
@@ -44,10 +45,17 @@ class Proxy:
         self.settings = settings
         self._clock = clock
         policy = to_policy(settings)
-        self.telemetry = Telemetry(classes=policy.classes, state=self.state, log=log)
+        self.telemetry = Telemetry(
+            classes=policy.classes,
+            state=self.state,
+            connections=self._connections,
+            tasks=lambda: len(asyncio.all_tasks()),
+            log=log,
+        )
         self._gate = Gate(policy, MemoryStore(), BreakerMachine, self.telemetry.emit)
         self._admission = Admission(self._gate, clock=clock)
         self._repeats = Repeats()
+        self._digests = Digests()
         self._upstreams = upstreams_of(settings)
         self._retired: set[asyncio.Task[None]] = set()
         self._pipeline = Pipeline(self._serving(), clock=clock)
@@ -59,7 +67,7 @@ class Proxy:
         except Exception as error:  # noqa: BLE001 - a defect of ours ends one call, is told, and no other call
             self.telemetry.crashed(error)
             if not wire.started:
-                await wire.answer(500, [(b"content-type", b"application/json")], CRASHED)
+                wire.answer(500, [(b"content-type", b"application/json")], CRASHED)
         finally:
             # Cancelled because the drain is over, crashed midway, or stalled: a reset, which no SDK takes
             # for an answer.
@@ -80,7 +88,9 @@ class Proxy:
         kept = {
             name: upstreams[name]
             for name in settings.upstreams
-            if name in upstreams and _wiring(old, name) == _wiring(settings, name)
+            if name in upstreams
+            and _wiring(old, name) == _wiring(settings, name)
+            and upstreams[name].is_current
         }
         # What can fail comes first: either all of it is followed or nothing.
         fresh = {name: kept.get(name) or _upstream(name, settings) for name in settings.upstreams}
@@ -114,6 +124,13 @@ class Proxy:
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
 
+    def _connections(self) -> Iterator[tuple[tuple[str, str], int]]:
+        for name, upstream in self._upstreams.items():
+            pool = upstream.pool
+            yield (name, "in_use"), pool.in_use
+            yield (name, "idle"), pool.idle
+            yield (name, "dialling"), pool.dialling
+
     def _names(self) -> set[str]:
         return {known.name for known in self.settings.callers.known}
 
@@ -124,6 +141,7 @@ class Proxy:
             peek_bytes=self.settings.peek_bytes,
             admission=self._admission,
             repeats=self._repeats,
+            digests=self._digests,
             telemetry=self.telemetry,
         )
 
@@ -149,6 +167,7 @@ def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
                 counts_retries=bool(first.retry_budget),
                 refuse_as=route.mcp.refuse_as,
                 stop_status=route.stop_status,
+                counts_tokens=any(bucket.rate.unit == "tokens" for bucket in route.buckets),
             )
         )
     return Table(routes)
@@ -187,12 +206,21 @@ def _upstream(name: str, settings: Settings) -> Upstream:
         credentials={header: secret.get_secret_value() for header, secret in upstream.credentials.items()},
         # Who identifies itself to us by a header of our own does not mean the provider to see it.
         private=settings.callers.identify,
+        trusted_hops=settings.forwarded.trusted_hops,
         connect_s=upstream.timeouts.connect_s,
         first_byte_s=upstream.timeouts.first_byte_s,
         idle_s=upstream.timeouts.idle_s,
+        total_s=upstream.timeouts.total_s,
+        stream_buffer_bytes=upstream.stream_buffer_bytes,
         idle_for_s=upstream.connections.idle_for_s,
+        max_age_s=upstream.connections.max_age_s,
+        max_connections=upstream.connections.max,
         ca=upstream.tls.ca,
+        cert=upstream.tls.cert,
+        key=upstream.tls.key,
         verify=upstream.tls.verify,
+        http2=upstream.http2,
+        proxy=upstream.proxy.get_secret_value() or None,
     )
 
 
@@ -205,5 +233,9 @@ def _wiring(settings: Settings, name: str) -> tuple[object, ...]:
         upstream.timeouts,
         upstream.tls,
         upstream.connections,
+        upstream.http2,
+        upstream.proxy,
+        upstream.stream_buffer_bytes,
         settings.callers.identify,
+        settings.forwarded,
     )

@@ -15,12 +15,14 @@ import typer
 import uvloop
 
 from proxy import __version__
+from proxy.core import gate
 from proxy.demo import Behaviour, serve_demo
 from proxy.explain import NoRoute, explain
 from proxy.identity import BadHeader
 from proxy.server import CannotListen, Started, run
 from proxy.settings import Settings, SettingsError, from_upstream, json_schema, load
 from proxy.telemetry import Log
+from proxy.workers import Serving, WorkerFailed, supervise
 
 WRONG = 2
 """Exit code for a configuration or an argument that is wrong; 1 is for what fails at run time."""
@@ -46,6 +48,10 @@ def serve(
     dialect: Annotated[str, typer.Option(help="How that upstream speaks.")] = "openai",
     listen: Annotated[str | None, typer.Option(help="HOST:PORT for agents, without a file.")] = None,
     admin: Annotated[str | None, typer.Option(help="HOST:PORT of the control plane, without a file.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    counts_per_worker: Annotated[
+        bool, typer.Option("--counts-per-worker", help="Accept that each worker counts for itself.")
+    ] = False,
 ) -> None:
     """Run the proxy, from a FILE or in front of one --upstream."""
     if (file is None) == (upstream is None):
@@ -56,7 +62,11 @@ def serve(
         settings = _load(file) if file else from_upstream(upstream or "", dialect, listen=listen, admin=admin)
     except SettingsError as error:
         _fail(str(error), WRONG)
-    _run(run(settings, file, Log(), _say_listening))
+    if workers == 1:
+        _run(run(settings, file, Log(), _say_listening))
+        return
+    _check_workers(settings, workers, counts_per_worker=counts_per_worker)
+    _run(_supervise(settings, file, workers))
 
 
 @app.command()
@@ -106,8 +116,8 @@ def explain_call(
 
 @app.command()
 def version() -> None:
-    """Print the version."""
-    print(__version__)
+    """Print the version, and whether the fast path is compiled (setup.py)."""
+    print(f"{__version__} ({'pure Python' if gate.__file__.endswith('.py') else 'compiled'})")
 
 
 def main() -> None:
@@ -128,6 +138,39 @@ async def _demo(settings: Settings) -> None:
         at_once, each = behaviour.slots, f"{behaviour.latency_s:g}s"
         print(f"upstream   {upstream.url}  (simulated: {at_once} at a time, {each} each)")
         await run(settings, None, Log(), _say_what_to_paste)
+
+
+def _check_workers(settings: Settings, workers: int, *, counts_per_worker: bool) -> None:
+    if settings.store == "memory" and not counts_per_worker:
+        _fail(
+            f"serve --workers {workers} needs a store that the workers share: with `store: memory` each one "
+            f"counts for itself, and together they would let through {workers} times every cap, bucket, "
+            "quota and retry budget. A shared store (`store: redis://…`) is not built yet in this release; "
+            "write --workers 1, or divide those numbers yourself and say --counts-per-worker",
+            WRONG,
+        )
+    first = settings.admin.listen.port
+    ports = range(first, first + workers) if first else range(0)
+    if first and (ports[-1] > 65535 or settings.listen.port in ports):
+        _fail(
+            f"serve --workers {workers} takes a control plane's port for each worker, {first} to "
+            f"{ports[-1]}: that runs into `listen` or beyond 65535; write another admin.listen",
+            WRONG,
+        )
+
+
+async def _supervise(settings: Settings, file: Path | None, workers: int) -> None:
+    try:
+        code = await supervise(settings, file, workers, _say_serving)
+    except WorkerFailed as error:
+        _fail(str(error), 1)
+    if code:
+        raise typer.Exit(code)
+
+
+def _say_serving(serving: Serving) -> None:
+    controls = ", ".join(f"http://{control}" for control in serving.controls)
+    print(f"data plane on http://{serving.data}, control planes on {controls}", file=sys.stderr, flush=True)
 
 
 def _say_listening(started: Started) -> None:

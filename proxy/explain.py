@@ -45,7 +45,7 @@ def explain(settings: Settings, method: str, path: str, headers: Mapping[bytes, 
     yield f"lane       {route.name} / {policy.classes[call.rank]}"
     if call.tool:
         yield f"tool       {call.tool}"
-    elif match.route.dialect.needs_body(method, raw_path):
+    elif match.route.dialect.needs_body(method.encode(), raw_path.encode()):
         yield "tool       named in the body: caps and buckets of the tool come on top"
     if call.deadline != float("inf"):
         yield f"deadline   {call.deadline:g}s from now"

@@ -13,6 +13,9 @@ ANONYMOUS: Final = "anonymous"
 HASH_CHARS: Final = 12
 """48 bits: two of 100,000 callers share a hash with a probability of 2e-5."""
 
+MOST_MET: Final = 10_000
+"""Callers remembered at once, so that the keys of a fleet are hashed once and not with every call."""
+
 LONG_TARGET_BYTES: Final = 128
 
 MARGIN_SHARE: Final = 0.1
@@ -56,24 +59,39 @@ class Identity:
         self._priority = priority_header.lower().encode()
         self._ranks = {name.encode(): rank for rank, name in enumerate(classes)}
         self._default_rank = classes.index(default_class)
+        self._anonymous = Standing(ANONYMOUS, default.max_rank, default.weight)
+        self._met: dict[int, tuple[Standing, bool]] = {}
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Standing:
         """Who is charged: a configured caller, by whichever of the headers shows its key.
 
         Else whoever the first header that is present names; without any of them, one shared `anonymous`.
         """
-        first = ""
+        first: Standing | None = None
         for name in self._identify:
             value = headers.get(name)
             if value:
-                mark = fingerprint(value)
-                known = self._known.get(mark)
-                if known is not None:
-                    return known
-                first = first or mark
-                if not self._known:
-                    break
-        return Standing(first or ANONYMOUS, self._default.max_rank, self._default.weight)
+                standing, is_known = self._standing(value)
+                if is_known or not self._known:
+                    return standing
+                first = first or standing
+        return first or self._anonymous
+
+    def _standing(self, value: bytes) -> tuple[Standing, bool]:
+        """Whose key this is, and whether the configuration knows it.
+
+        Remembered under Python's own keyed hash of it (SipHash, 64 bits): no key itself is kept.
+        """
+        mark = hash(value)
+        met = self._met.get(mark)
+        if met is None:
+            if len(self._met) >= MOST_MET:
+                self._met.clear()
+            name = fingerprint(value)
+            known = self._known.get(name)
+            met = known or Standing(name, self._default.max_rank, self._default.weight), known is not None
+            self._met[mark] = met
+        return met
 
     def rank(self, headers: Mapping[bytes, bytes], standing: Standing) -> tuple[int, bool]:
         """The call's rank, never above the caller's maximum, and whether the header made sense."""
@@ -94,7 +112,7 @@ def fingerprint(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()[:HASH_CHARS]
 
 
-def target_mark(path: bytes, query: bytes) -> bytes:
+def target_mark(path: bytes, query: bytes | None) -> bytes:
     """What a path and its query are known by where they are remembered: a long one by its hash."""
     target = path + b"?" + query if query else path
     return target if len(target) <= LONG_TARGET_BYTES else hashlib.sha256(target).digest()

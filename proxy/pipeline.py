@@ -2,7 +2,7 @@
 
 A request becomes a call (`recognise`), asks to be admitted (`admission`, which asks the gate in `core/`),
 is relayed under a lease (`upstream`), and is answered: by its upstream, or by us in the words of its own
-API (`dialects`). Whatever a call holds is held by the one `async with` in this file.
+API (`dialects`). Whatever a call holds is held by the one `with` in this file.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.admission import Lease
+from proxy.core.call import Call
 from proxy.core.events import Refused
-from proxy.core.verdict import Kind, Outcome, Reason, Refusal, kind_of
+from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, Kind, Reason, Refusal, kind_of
+from proxy.core.waiting import Waiter
 from proxy.dialects.base import Malformed
+from proxy.dialects.tokens import IDENTITY, Meter
 from proxy.recognise import Arrival, Serving, complaint, mark_of, recognise
 from proxy.routing import Rung
-from proxy.upstream import CREDENTIALS, CallerGone, Request, UnsendableRequest, relay
+from proxy.upstream import CREDENTIALS, CallerGone, Request, Result, UnsendableRequest, relay
 from proxy.wire import TooLarge, Wire
 
 SMALL_BYTES: Final = 64 * 1024
@@ -56,7 +59,7 @@ class Pipeline:
             if isinstance(arrival, Arrival):
                 await self._serve(wire, arrival, self.serving)
             else:
-                await wire.answer(arrival.status, arrival.headers, arrival.body)
+                wire.answer(arrival.status, arrival.headers, arrival.body)
         except CallerGone:
             pass  # nobody is left to be answered, and what was held was given back on the way here
         finally:
@@ -74,7 +77,7 @@ class Pipeline:
                 no = await self._try(wire, arrival, rung, serving)
             except (Malformed, TooLarge, UnsendableRequest) as error:
                 answer = complaint(error, arrival.route, serving)
-                await wire.answer(answer.status, answer.headers, answer.body)
+                wire.answer(answer.status, answer.headers, answer.body)
                 return
             if no is None:
                 return
@@ -82,7 +85,7 @@ class Pipeline:
             if kind_of(no.reason) is Kind.UPSTREAM and not _may_ask_another(wire, arrival):
                 break
         if refusal is not None:
-            await self._refuse(wire, arrival, refusal, serving)
+            self._refuse(wire, arrival, refusal, serving)
 
     async def _try(self, wire: Wire, arrival: Arrival, rung: Rung, serving: Serving) -> Refusal | None:
         """One rung: be admitted, and be relayed under the lease. None when the call has ended."""
@@ -94,17 +97,22 @@ class Pipeline:
             may_wait = rung is arrival.route.ladder[0]
             if rung.model:  # to be rewritten: read before a permit is held
                 await wire.read_all(serving.peek_bytes, idle_s=rung.upstream.idle_s)
-            verdict = await serving.admission.enter(call, name, wire, may_wait=may_wait)
+            verdict: Lease | Refusal | Waiter | None
+            verdict = serving.admission.enter(call, name, may_wait=may_wait)
+            if isinstance(verdict, Waiter):
+                verdict = await serving.admission.wait(verdict, wire)
             if isinstance(verdict, Refusal):
                 waited_s = self._clock() - call.arrived_at
                 serving.telemetry.emit(Refused(call, verdict, name, waited_s))
-            if not isinstance(verdict, Lease):
-                return verdict  # refused, or None: the caller left while it waited
-            async with verdict as lease:  # settles exactly once, whatever happens below
+                return verdict
+            if verdict is None:
+                return None  # the caller left while it waited
+            with verdict as lease:  # settles exactly once, whatever happens below
                 request = _request(wire, arrival, rung)
-                lease.outcome = Outcome.IGNORED  # what is cancelled from here on says nothing
+                lease.outcome = IGNORED  # what is cancelled from here on says nothing
                 result = await relay(rung.upstream, request, wire, deadline=arrival.until)
                 lease.outcome = result.outcome
+                lease.used_tokens = _used(wire, call, result, serving)
 
         now = self._clock()
         serving.telemetry.relayed(
@@ -117,10 +125,10 @@ class Pipeline:
             reason=result.reason,
             detail=result.detail,
         )
-        if result.outcome in (Outcome.FAILED, Outcome.OVERLOADED):
+        if result.outcome is FAILED or result.outcome is OVERLOADED:
             self._remember(wire, arrival, serving, now)
         if result.gone:
-            await wire.cut(None)  # a caller that stalled may still be connected
+            wire.cut(None)  # a caller that stalled may still be connected
             return None
         if result.complete:
             return None  # an upstream's own "no" has been relayed as it came
@@ -129,15 +137,15 @@ class Pipeline:
         if not result.started:
             call.paid = True  # for the next rung
             return refusal
-        await wire.cut(arrival.route.dialect.cut(refusal, arrival.ask))
+        wire.cut(arrival.route.dialect.cut(refusal, arrival.ask))
         return None
 
     def _remember(self, wire: Wire, arrival: Arrival, serving: Serving, now: float) -> None:
         """A call failed: its repeat, should it come, is one that the retry budget pays for."""
         if arrival.route.counts_retries:
-            serving.repeats.failed(arrival.key, mark_of(wire), now)
+            serving.repeats.failed(arrival.key, mark_of(wire, serving), now)
 
-    async def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
+    def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
         """Say no in the words of the caller's own API, and remember who was told to come back when."""
         route = arrival.route
         if kind_of(refusal.reason) is not Kind.UPSTREAM:  # then it is remembered as a failure
@@ -146,18 +154,19 @@ class Pipeline:
                 mark = None
                 if wire.is_here(CHEAP_BYTES):
                     wire.take_arrived()
-                    mark = mark_of(wire)
+                    mark = mark_of(wire, serving)
                 serving.repeats.refused(arrival.key, mark, retry_after_s, self._clock())
         answer = route.dialect.refuse(
             refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status
         )
-        await wire.answer(answer.status, answer.headers, answer.body)
+        wire.answer(answer.status, answer.headers, answer.body)
 
 
 def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     """What to send to a rung's upstream. Raises Malformed.
 
-    A small body that has arrived is read here; any other is pulled by the relay.
+    A small body that has arrived is read here; any other is pulled by the relay. Where tokens are counted,
+    the answer will be read for them as it passes.
     """
     body = wire.take_arrived() if wire.is_here(SMALL_BYTES) else wire.body
     if rung.model:
@@ -165,6 +174,11 @@ def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     headers = wire.headers
     if rung.foreign:
         headers = [field for field in headers if field[0] not in CREDENTIALS]
+    if arrival.call.tokens:
+        # The answer is read, so it must come in no encoding: nginx needs the same for its `sub_filter`.
+        headers = [field for field in headers if field[0] != b"accept-encoding"]
+        headers.append(IDENTITY)
+        wire.meter = Meter()
     return Request(
         method=wire.method,
         target=rung.upstream.target(arrival.rest, wire.query),
@@ -175,6 +189,15 @@ def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
         peer=wire.peer,
         scheme=wire.scheme,
     )
+
+
+def _used(wire: Wire, call: Call, result: Result, serving: Serving) -> float | None:
+    """The tokens that a call used, where its whole answer came and told; None: the estimate stands."""
+    if wire.meter is None:
+        return None
+    used = wire.meter.used() if result.complete else None
+    serving.telemetry.tokens(call.route, call.tokens, used)
+    return used
 
 
 def _may_ask_another(wire: Wire, arrival: Arrival) -> bool:

@@ -14,7 +14,8 @@ from proxy.core.call import Call
 from proxy.core.repeats import Key, Repeats
 from proxy.dialects import dialect_named
 from proxy.dialects.base import Answer, Ask, Malformed
-from proxy.dialects.fingerprint import digest
+from proxy.dialects.fingerprint import Digests
+from proxy.dialects.tokens import costs_tokens, estimate
 from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry, target_mark
 from proxy.routing import Match, Route, Table, climbs
 from proxy.telemetry import Telemetry
@@ -23,6 +24,9 @@ from proxy.wire import TooLarge, Wire
 
 SESSION_METHODS: Final = frozenset({b"GET", b"DELETE"})
 """How an MCP session's event stream is opened, and how the session ends."""
+
+PEEKED_BYTES: Final = 64 * 1024
+"""Of a body up to this size that has arrived, the output it allows is read; above, that costs too much."""
 
 MOST_TOOL_CHARS: Final = 128
 """Of a tool's name, as far as it is told apart. Precedent: MCP's own limit on tool names, 128."""
@@ -37,6 +41,7 @@ class Serving:
     peek_bytes: int
     admission: Admission
     repeats: Repeats
+    digests: Digests
     telemetry: Telemetry
 
 
@@ -74,25 +79,43 @@ class Arrival:
 
 
 async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answer:
-    """The call that a request makes, or why it makes none. Raises CallerGone."""
+    """The call that a request makes, or why it makes none. Raises CallerGone.
+
+    The one place before admission that may wait: for a body that the decision needs and that is not here yet.
+    """
     match = serving.table.find(wire.path)
     if match is None:
-        serving.telemetry.unknown_route()
-        known = ", ".join(serving.table.prefixes)
-        return dialect_named("rest").error(
-            404, "unknown_route", f"No route has this path. Configured prefixes: {known}"
-        )
+        return _unknown(serving)
     route = match.route
     headers = dict(wire.headers)
     if headers.get(b"upgrade", b"").lower() == b"websocket":
         return route.dialect.error(501, "websocket_not_relayed", "WebSocket is not relayed by this proxy.")
     if climbs(match):
         return complaint(UnsendableRequest("The path leads out of its route."), route, serving)
+    peek_bytes, idle_s = serving.peek_bytes, route.ladder[0].upstream.idle_s
     try:
-        ask = await _read(wire, route, serving.peek_bytes)
-        return await _arrival(wire, match, headers, ask, serving, now)
+        ask: Ask | None = None
+        if route.dialect.needs_body(wire.method, wire.path):
+            ask = route.dialect.read(await wire.read_all(peek_bytes, idle_s=idle_s))
+        arrival = _arrival(wire, match, headers, ask, serving, now)
+        if route.counts_tokens and costs_tokens(route.dialect.name, wire.method, wire.path):
+            arrival.call.tokens = _tokens(wire)
+        if route.counts_retries:
+            mark: bytes | None = None
+            if _needs_digest(wire, arrival.key, serving, now):
+                await wire.read_all(peek_bytes, idle_s=idle_s)
+                mark = mark_of(wire, serving)
+            arrival.call.is_retry = _is_retry(arrival.key, mark, headers, serving, now)
     except (Malformed, BadHeader, TooLarge) as error:
         return complaint(error, route, serving)
+    return arrival
+
+
+def _unknown(serving: Serving) -> Answer:
+    serving.telemetry.unknown_route()
+    known = ", ".join(serving.table.prefixes)
+    message = f"No route has this path. Configured prefixes: {known}"
+    return dialect_named("rest").error(404, "unknown_route", message)
 
 
 def complaint(
@@ -112,24 +135,17 @@ def complaint(
             return route.dialect.error(413, "body_too_large", f"This route reads bodies, and this is {most}.")
 
 
-async def _read(wire: Wire, route: Route, most_bytes: int) -> Ask | None:
-    if not route.dialect.needs_body(wire.method.decode(), wire.path.decode("latin-1")):
-        return None
-    return route.dialect.read(await wire.read_all(most_bytes, idle_s=route.ladder[0].upstream.idle_s))
-
-
-async def _arrival(
+def _arrival(
     wire: Wire, match: Match, headers: Mapping[bytes, bytes], ask: Ask | None, serving: Serving, now: float
 ) -> Arrival:
+    """What headers and path say of a call. Raises BadHeader."""
     route = match.route
     standing = serving.identity.caller(headers)
     rank, understood = serving.identity.rank(headers, standing)
     if not understood:
         serving.telemetry.unknown_priority(route.name)
     total_s, patience_s = deadline_s(headers)
-    idle_s = route.ladder[0].upstream.idle_s
     run = run_of(headers, standing.name)
-    key = Key(standing.name, run, target_mark(wire.path, wire.query), wire.length or 0)
     call = Call(
         route=route.name,
         caller=standing.name,
@@ -138,37 +154,41 @@ async def _arrival(
         rank=rank,
         arrived_at=now,
         deadline=now + patience_s,
-        is_retry=route.counts_retries and await _is_retry(wire, headers, key, serving, now, idle_s),
         weight=standing.weight,
     )
+    key = (standing.name, run, target_mark(wire.path, wire.query), wire.length or 0)
     return Arrival(call, wire.method, route, match.rest, ask, key, now + total_s)
 
 
-async def _is_retry(
-    wire: Wire, headers: Mapping[bytes, bytes], key: Key, serving: Serving, now: float, idle_s: float
+def _tokens(wire: Wire) -> float:
+    """What the call is likely to cost. A body that is here says what output it allows; none is awaited."""
+    body = wire.take_arrived() if wire.is_here(PEEKED_BYTES) else None
+    return estimate(wire.path, wire.length, body)
+
+
+def _needs_digest(wire: Wire, key: Key, serving: Serving, now: float) -> bool:
+    """Must the body be here to tell whether this call is a repeat?
+
+    One of no declared length may prove too large when a part of it is read, and gone for the relay.
+    """
+    known = not wire.has_body or (wire.length is not None and wire.length <= serving.peek_bytes)
+    return known and bool(serving.repeats) and serving.repeats.wants_digest(key, now)
+
+
+def _is_retry(
+    key: Key, mark: bytes | None, headers: Mapping[bytes, bytes], serving: Serving, now: float
 ) -> bool:
     """Whether the retry budget pays for this call.
 
     A return that we asked for, at the instant told, is none: it reached no upstream before. What an SDK
     counts as a retry is one, unless it is such a return.
     """
-    repeats = serving.repeats
-    trace = None
-    if repeats:
-        mark = None
-        # A body of no declared length may prove too large when a part of it is read, and gone for the relay.
-        known = not wire.has_body or (wire.length is not None and wire.length <= serving.peek_bytes)
-        if known and repeats.wants_digest(key, now):
-            await wire.read_all(serving.peek_bytes, idle_s=idle_s)
-            mark = mark_of(wire)
-        trace = repeats.match(key, mark, now)
-    if trace is not None:
-        return not trace.invites(now)
-    return sdk_says_retry(headers)
+    trace = serving.repeats.match(key, mark, now) if serving.repeats else None
+    return not trace.invites(now) if trace is not None else sdk_says_retry(headers)
 
 
-def mark_of(wire: Wire) -> bytes | None:
+def mark_of(wire: Wire, serving: Serving) -> bytes | None:
     """What a call's body is known by, taken once; None where the body was not kept."""
     if wire.mark is None and wire.body is not None:
-        wire.mark = digest(wire.body)
+        wire.mark = serving.digests.of(wire.body)
     return wire.mark

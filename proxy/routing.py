@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
 
 import httptools
@@ -38,7 +38,8 @@ class Route:
     """One configured route, ready to serve.
 
     `ladder` holds the first choice and then the fallbacks, which all speak `dialect`. `counts_retries` says
-    whether its first upstream has a retry budget, so that repeats must be recognised.
+    whether its first upstream has a retry budget, so that repeats must be recognised; `counts_tokens` whether
+    one of its buckets does, so that calls must be estimated and their answers read.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Route:
     counts_retries: bool
     refuse_as: str = "result"
     stop_status: int = 400
+    counts_tokens: bool = False
 
 
 class Match(NamedTuple):
@@ -88,13 +90,16 @@ class Table:
         return None
 
 
-def split(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a request's target, byte for byte; of an absolute one, those after its authority."""
+def split(target: bytes) -> tuple[bytes, bytes | None]:
+    """Path and query of a request's target, byte for byte; of an absolute one, those after its authority.
+
+    No query is None, and one of no bytes behind its question mark is b"".
+    """
     if not target.startswith(b"/"):
-        parsed = httptools.parse_url(target)
-        return parsed.path or b"", parsed.query or b""
-    path, _, query = target.partition(b"?")
-    return path, query
+        parsed: Any = httptools.parse_url(target)  # its stubs leave out that each part may be None
+        return parsed.path or b"", parsed.query
+    path, mark, query = target.partition(b"?")
+    return path, query if mark else None
 
 
 def climbs(match: Match) -> bool:

@@ -11,25 +11,26 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 
 from proxy import __version__
 from proxy.app import Proxy
 from proxy.control import ControlConnection, check_exposure, control_app
-from proxy.listener import bounded
+from proxy.listener import Bounds, Reception
 from proxy.settings import Settings, SettingsError, Watcher, reread
 from proxy.settings.words import Address
 from proxy.telemetry import Log
 
 KEEP_ALIVE_S: Final = 75
-"""nginx's keepalive_timeout: longer than the SDKs keep an idle connection, so that they close it, not we."""
+"""Of the control plane, as the data plane's by default. Precedent: nginx's keepalive_timeout."""
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted; Linux cuts it to net.core.somaxconn (4096 since 5.4)."""
@@ -57,13 +58,25 @@ class Started:
     data: Address
     control: Address
     proxy: Proxy
+    reception: Reception
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one of several workers listens: `data` is a port that all of them share."""
+
+    data: Address
+    control: Address
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, log: Log | None = None) -> AsyncIterator[Started]:
+async def serving(
+    settings: Settings, log: Log | None = None, place: Place | None = None
+) -> AsyncIterator[Started]:
     """Serve both planes in the running loop until the end of the block. Raises CannotListen.
 
-    At the end connections are closed without draining: `run` drains before.
+    Without a `place` they listen where the settings say. At the end connections are closed without draining:
+    `run` drains before.
     """
     token = settings.admin.token.get_secret_value() if settings.admin.token else None
     exposed = check_exposure(settings.admin.listen.host, token)
@@ -72,25 +85,30 @@ async def serving(settings: Settings, log: Log | None = None) -> AsyncIterator[S
     proxy = Proxy(settings, log=log)
     control = control_app(proxy.state, proxy.telemetry, proxy.not_ready, token, __version__)
     with contextlib.ExitStack() as sockets:
-        data_socket = sockets.enter_context(listening(settings.listen, "listen"))
-        control_socket = sockets.enter_context(listening(settings.admin.listen, "admin.listen"))
-        protocol = bounded(
-            most_head_bytes=settings.headers.max_bytes, most_headers=settings.headers.max_count
-        )
-        data_server, control_server = _server(proxy, protocol), _server(control, ControlConnection)
+        at = place or Place(settings.listen, settings.admin.listen)
+        data_socket = sockets.enter_context(listening(at.data, "listen", shared=place is not None))
+        control_socket = sockets.enter_context(listening(at.control, "admin.listen"))
+        reception = Reception(bounds_of(settings))
+        data_server, control_server = _server(proxy, reception), _server(control, ControlConnection)
         serves = [
             asyncio.create_task(data_server.serve(sockets=[data_socket])),
             asyncio.create_task(control_server.serve(sockets=[control_socket])),
         ]
         try:
-            yield Started(_address(data_socket), _address(control_socket), proxy)
+            yield Started(_address(data_socket), _address(control_socket), proxy, reception)
         finally:
             data_server.should_exit = control_server.should_exit = True
             await asyncio.gather(*serves)
             await proxy.aclose()
 
 
-async def run(settings: Settings, path: Path | None, log: Log, started: Callable[[Started], None]) -> None:
+async def run(
+    settings: Settings,
+    path: Path | None,
+    log: Log,
+    started: Callable[[Started], None],
+    place: Place | None = None,
+) -> None:
     """Serve until a signal says stop, and drain. Raises CannotListen."""
     loop = asyncio.get_running_loop()
     stop, stop_now, hangup = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -98,15 +116,16 @@ async def run(settings: Settings, path: Path | None, log: Log, started: Callable
     def on_stop() -> None:
         (stop_now if stop.is_set() else stop).set()
 
-    async with serving(settings, log) as running:
+    open_many_files()
+    async with serving(settings, log, place) as running:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_stop)
         loop.add_signal_handler(signal.SIGHUP, hangup.set)
         reloading = None
         if path is not None:
             watcher = Watcher(path)
-            _reread(running.proxy, path)  # it may have changed since it was read first, unwatched
-            reloading = asyncio.create_task(_reload(running.proxy, path, watcher, hangup))
+            _reread(running, path)  # it may have changed since it was read first, unwatched
+            reloading = asyncio.create_task(_reload(running, path, watcher, hangup))
         started(running)
         log.started(__version__, str(running.data), str(running.control))
         await stop.wait()
@@ -118,43 +137,72 @@ async def run(settings: Settings, path: Path | None, log: Log, started: Callable
         log.stopped()
 
 
-async def _reload(proxy: Proxy, path: Path, watcher: Watcher, hangup: asyncio.Event) -> None:
+async def _reload(running: Started, path: Path, watcher: Watcher, hangup: asyncio.Event) -> None:
     """Follow the file: on SIGHUP and on every change."""
 
     async def on_hangup() -> None:
         while True:
             await hangup.wait()
             hangup.clear()
-            _reread(proxy, path)
+            _reread(running, path)
 
     async def on_change() -> None:
         async for _ in watcher.changes():
-            _reread(proxy, path)
+            _reread(running, path)
 
     async with asyncio.TaskGroup() as both:
         both.create_task(on_hangup())
         both.create_task(on_change())
 
 
-def _reread(proxy: Proxy, path: Path) -> None:
+def _reread(running: Started, path: Path) -> None:
+    proxy = running.proxy
     try:
         settings = reread(path, os.environ, proxy.settings)
         if isinstance(settings, SettingsError):
             proxy.telemetry.reloaded(False, str(settings))
         elif settings != proxy.settings:
             proxy.reload(settings)
+            running.reception.bounds = bounds_of(settings)  # for the connections from now on
             proxy.telemetry.reloaded(True)
     except Exception as error:  # noqa: BLE001 - a defect of ours in one reload must not end all later ones
         proxy.telemetry.reloaded(False, f"{path}: {type(error).__name__}: {error}")
 
 
-def listening(address: Address, key: str) -> socket.socket:
-    """A bound, listening socket. Raises CannotListen."""
+def open_many_files() -> None:
+    """As many as the system lets this process have open: a shell's soft bound is often 1024, which
+    `connections.max_open` counts on being more. Precedents: HAProxy, and Go since 1.19."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS calls it unlimited and then refuses: what is allowed already is kept.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """What one caller may ask of the data plane."""
+    headers, connections = settings.headers, settings.connections
+    return Bounds(
+        most_head_bytes=headers.max_bytes,
+        most_url_bytes=headers.max_url_bytes,
+        most_headers=headers.max_count,
+        most_pipelined=connections.max_pipelined,
+        most_connections=connections.max_open,
+        idle_s=connections.keep_alive_s,
+        head_s=connections.head_within_s,
+        body_bytes_per_s=connections.body_bytes_per_s,
+        body_window_s=connections.body_window_s,
+    )
+
+
+def listening(address: Address, key: str, *, shared: bool = False) -> socket.socket:
+    """A bound, listening socket; `shared` with others of this user that ask for it. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     # Named as TCP: asyncio switches Nagle's delay off only on sockets that say so.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((address.host, address.port))
         sock.listen(BACKLOG)
         sock.setblocking(False)
@@ -169,10 +217,10 @@ def listening(address: Address, key: str) -> socket.socket:
     return sock
 
 
-def _server(app: Any, protocol: type[asyncio.Protocol]) -> _Server:
+def _server(app: Any, protocol: Callable[..., asyncio.Protocol]) -> _Server:
     config = uvicorn.Config(
         app,
-        http=protocol,
+        http=cast("type[asyncio.Protocol]", protocol),  # uvicorn calls it, and asks nothing else of it
         interface="asgi3",
         ws="none",
         lifespan="off",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol
 
+from proxy.dialects.tokens import Meter
 from proxy.upstream import CallerGone
 
 Headers = list[tuple[bytes, bytes]]
@@ -56,7 +57,7 @@ class Wire:
     __slots__ = (
         "_arrived", "_chunked", "_connection", "_event_stream", "_out", "_out_bytes", "_pulled", "_reader",
         "_tail", "_unframed", "awaits_continue", "body", "body_arrived", "done", "has_body", "headers",
-        "http10", "keep", "length", "mark", "method", "path", "query", "started", "unread_bytes",
+        "http10", "keep", "length", "mark", "meter", "method", "path", "query", "started", "unread_bytes",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -73,7 +74,7 @@ class Wire:
         # Filled by the connection, from the request's head and as its body arrives:
         self.method = b""
         self.path = b""
-        self.query = b""
+        self.query: bytes | None = None
         self.headers: Headers = []
         self.length: int | None = None
         self.has_body = False
@@ -85,6 +86,7 @@ class Wire:
         # What has become of it:
         self.body: bytes | None = None
         self.mark: bytes | None = None  # the digest of the body, once it was taken
+        self.meter: Meter | None = None  # reads the tokens off an upstream's answer, where they are counted
         self.started = False
         self.done = False
 
@@ -183,15 +185,19 @@ class Wire:
 
     # ── the answer ──────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers) -> None:
         """The head of the answer. It leaves with what follows it in the same turn, or with `flush`."""
+        if self.meter is not None:
+            self.meter.begin(status, headers)
         self._head(status, headers)
 
-    async def write(self, piece: bytes) -> None:
-        """A piece of the answer's body; suspends while the caller is slow. Raises CallerGone."""
+    def write(self, piece: bytes) -> None:
+        """A piece of the answer's body; while `slow`, wait until it is `drained`. Raises CallerGone."""
         connection = self._connection
         if connection.gone:
             raise CallerGone
+        if self.meter is not None:
+            self.meter.take(piece)
         if self._event_stream:
             self._tail = piece[-2:] if len(piece) > 1 else self._tail[-1:] + piece
         if self._chunked:
@@ -199,11 +205,19 @@ class Wire:
         else:
             self._out.append(piece)
         self._out_bytes += len(piece)
-        if connection.slow or self._out_bytes >= JOINED_BYTES:
+        if self._out_bytes >= JOINED_BYTES or connection.slow:
             self.flush()
-            await connection.drained()
-            if connection.gone:
-                raise CallerGone
+
+    @property
+    def slow(self) -> bool:
+        """Has the caller not taken enough of what was written?"""
+        return self._connection.slow
+
+    async def drained(self) -> None:
+        """Wait until the caller has taken enough. Raises CallerGone."""
+        await self._connection.drained()
+        if self._connection.gone:
+            raise CallerGone
 
     def flush(self) -> None:
         """What was written leaves now."""
@@ -212,11 +226,15 @@ class Wire:
             self._out.clear()
             self._out_bytes = 0
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """The answer is complete."""
-        self._end()
+        if self._chunked:
+            self._out.append(b"0\r\n\r\n")
+        self.flush()
+        self.done = True
+        self._connection.answered(self)
 
-    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer of our own.
 
         A caller that still holds its body back (`Expect: 100-continue`) may send it or not: what follows
@@ -227,9 +245,9 @@ class Wire:
         self._head(status, [*headers, (b"content-length", b"%d" % len(body))])
         if self.method != b"HEAD":
             self._out.append(body)
-        self._end()
+        self.end()
 
-    async def cut(self, event: bytes | None) -> None:
+    def cut(self, event: bytes | None) -> None:
         """End an answer that cannot be completed, so that the caller can tell.
 
         Between two events of a stream the dialect's error `event` says so; anywhere else, and where the
@@ -238,8 +256,8 @@ class Wire:
         if self._connection.gone:
             return
         if event is not None and self._event_stream and self._tail in (b"", EVENT_END):
-            await self.write(event)
-            self._end()
+            self.write(event)
+            self.end()
         else:
             self.reset()
 
@@ -282,13 +300,6 @@ class Wire:
         elif self.http10:
             self._out.append(b"connection: keep-alive\r\n")
         self._out.append(b"\r\n")
-
-    def _end(self) -> None:
-        if self._chunked:
-            self._out.append(b"0\r\n\r\n")
-        self.flush()
-        self.done = True
-        self._connection.answered(self)
 
     # ── the caller ──────────────────────────────────────────────────────────────────────────────────
 

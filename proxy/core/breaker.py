@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from proxy.core.policy import BreakerPolicy
 from proxy.core.rounding import ROUNDING_S, wait_until
-from proxy.core.verdict import Outcome
+from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, SUCCEEDED, Outcome
 
 CLOSED: Final = "closed"
 OPEN: Final = "open"
@@ -130,13 +130,13 @@ class Breaker:
         """A call ended. Returns why the breaker moved, for the log, or None when it did not."""
         if turn != self._turn:
             return None
-        failed = outcome is Outcome.FAILED
+        failed = outcome is FAILED
         # A slow 429 is a sign of load, not of illness: it must not open the breaker either. A caller that
         # gave up after so long says what its answer would have said: else a hang that outlasts every
         # caller's patience would never be seen.
-        spoke = outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.IGNORED)
+        spoke = failed or outcome is SUCCEEDED or outcome is IGNORED
         slow = spoke and took_s >= self._policy.slow_call_s
-        counts = failed or slow or outcome in (Outcome.SUCCEEDED, Outcome.OVERLOADED)
+        counts = failed or slow or outcome is SUCCEEDED or outcome is OVERLOADED
         if self._machine.phase == HALF_OPEN:
             return self._settle_probe(counts=counts, bad=failed or slow, now=now)
         if counts:

@@ -12,6 +12,7 @@ from proxy.core.policy import BucketPolicy
 from proxy.core.rounding import ROUNDING_S
 
 FULL: Final = float("-inf")
+NEVER: Final = float("inf")
 
 
 def wait_s(tat: float, cost: float, policy: BucketPolicy, now: float) -> float:
@@ -20,7 +21,7 @@ def wait_s(tat: float, cost: float, policy: BucketPolicy, now: float) -> float:
     Infinite when `cost` exceeds the burst: such a call can never pass.
     """
     if cost > policy.burst:
-        return float("inf")
+        return NEVER
     wait = max(now, tat) + (cost - policy.burst) / policy.rate_per_s - now
     return wait if wait > ROUNDING_S else 0.0
 
@@ -35,7 +36,8 @@ def refundable_s(spent_to: float, cost: float, policy: BucketPolicy, now: float)
 
     `spent_to` is the `tat` that its `spend` returned, less what was set back since. Spends refill in turn:
     this one from `spent_to - cost / rate` to `spent_to`. What has refilled by itself is not given back a
-    second time, or the bucket would let `burst` go twice in one moment.
+    second time, or the bucket would let `burst` go twice in one moment. Of a spend that was used in part,
+    `cost` is the rest: the last to refill.
     """
     return min(max(0.0, spent_to - now), cost / policy.rate_per_s)
 

@@ -10,13 +10,15 @@ class Call:
     class to be shed. `deadline` is in monotonic seconds: an answer that starts later is worthless.
     `is_retry` is true for a repeat that the retry budget pays for; a return that we ourselves asked for
     (`Retry-After`) is none. `paid` is true once it has spent its caller's and its route's allowances: what
-    follows a failed attempt on another upstream spends them no second time.
+    follows a failed attempt on another upstream spends them no second time. `tokens` is the estimate of what
+    the call costs, where its route has a bucket of tokens; 0.0 for a call that costs none.
 
     A plain slotted object, not a dataclass: one is made for every request.
     """
 
     __slots__ = (
-        "arrived_at", "caller", "deadline", "is_retry", "paid", "rank", "route", "run", "tool", "weight",
+        "arrived_at", "caller", "deadline", "is_retry", "paid", "rank", "route", "run", "tokens", "tool",
+        "weight",
     )  # fmt: skip
 
     def __init__(
@@ -31,6 +33,7 @@ class Call:
         deadline: float = float("inf"),
         is_retry: bool = False,
         weight: float = 1.0,
+        tokens: float = 0.0,
     ) -> None:
         self.route = route
         self.caller = caller
@@ -42,6 +45,7 @@ class Call:
         self.is_retry = is_retry
         self.paid = False
         self.weight = weight
+        self.tokens = tokens
 
     def __repr__(self) -> str:
         """Printed by failing tests and by nothing else."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from proxy.core.policy import BucketPolicy, CapPolicy, Per, QuotaPolicy
+from proxy.core.policy import BucketPolicy, CapPolicy, Per, QuotaPolicy, Unit
 from proxy.core.verdict import Reason
 
 
@@ -12,22 +12,35 @@ class Claims:
     """All that one call needs at once: granted together or not at all.
 
     Each claim pairs the key of the count (`chat/caller/requests|3fa9c1`) with the policy it must satisfy.
-    Every claim costs one request; a cap's permit is held until the lease is settled. `receipt` belongs to
-    the store: what it notes at `reserve` to be able to undo it at `settle`.
+    A claim costs one request, and of a bucket that counts tokens `tokens`, as estimated. A cap's permit is
+    held until the lease is settled. `receipt` belongs to the store: what it notes at `reserve` to be able to
+    undo it at `settle`.
     """
 
-    __slots__ = ("buckets", "caps", "quotas", "receipt")
+    __slots__ = ("buckets", "caps", "quotas", "receipt", "tokens")
 
     def __init__(
         self,
         caps: list[tuple[str, CapPolicy]],
         buckets: list[tuple[str, BucketPolicy]],
         quotas: list[tuple[str, QuotaPolicy]],
+        tokens: float = 0.0,
     ) -> None:
         self.caps = caps
         self.buckets = buckets
         self.quotas = quotas
+        self.tokens = tokens
         self.receipt: Any = None
+
+    def cost(self, policy: BucketPolicy) -> float:
+        """What the call costs of a bucket, in the bucket's unit."""
+        return self.tokens if policy.unit is _TOKENS else 1.0
+
+    def token_keys(self) -> list[str]:
+        """The keys of which each call asks another amount: what one lacks another may find."""
+        if not self.tokens:
+            return []
+        return [key for key, policy in self.buckets if policy.unit is _TOKENS]
 
     def keys(self) -> list[str]:
         """Every key asked for."""
@@ -52,8 +65,9 @@ class Shortfall:
     """What a reserve lacked. Nothing was spent.
 
     `key` is the claim to wait for: a full cap before an empty bucket, and of several buckets the last to
-    refill. `wait_s` is the time until *every* bucket and quota asked for would do; 0.0 when only caps were
-    full, for nobody knows when a permit returns. `step_s` is how much later one more call in line would go.
+    refill; but before all a bucket that can never hold so much (`too_dear`, `wait_s` inf). `wait_s` is the
+    time until *every* bucket and quota asked for would do; 0.0 when only caps were full, for nobody knows
+    when a permit returns. `step_s` is how much later one more call in line would go.
     """
 
     __slots__ = ("key", "label", "reason", "step_s", "wait_s")
@@ -77,10 +91,12 @@ class Store(Protocol):
         """What `reserve` would answer. Spends nothing."""
         ...
 
-    def settle(self, claims: Claims, now: float, *, unused: bool) -> None:
+    def settle(self, claims: Claims, now: float, *, unused: bool, used_tokens: float | None = None) -> None:
         """Return the permits; if the grant was not used, also what was spent and has not refilled since.
 
-        Call exactly once for each grant, with the very claims that were reserved.
+        `used_tokens` trues the estimate up, None lets it stand: what was reserved too much is given back in
+        the same way, and what was used beyond it is spent now, whether there is room or not. Call exactly
+        once for each grant, with the very claims that were reserved.
         """
         ...
 
@@ -99,3 +115,7 @@ class Store(Protocol):
     def cap_keys(self, prefix: str) -> list[str]:
         """The caps under which a permit is held and whose key begins with `prefix`."""
         ...
+
+
+_TOKENS: Final = Unit.TOKENS
+"""For the speed of `is`, as in `plan.py`."""

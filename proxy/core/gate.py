@@ -20,7 +20,7 @@ from proxy.core.policy import Policy, RoutePolicy
 from proxy.core.pressure import pressure
 from proxy.core.target import Target
 from proxy.core.tickets import Line
-from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason, Refusal
+from proxy.core.verdict import LONGEST_RETRY_AFTER_S, UNUSED, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter, WaitingRoom, order_of
 
 SHED_FOR_S: Final = 20.0
@@ -91,7 +91,8 @@ class Gate:
         # Then one atomic reserve of permits, buckets and quotas; the probe slot and the retry budget, which
         # were free a moment ago, go with it because nothing can happen in between.
         claims = claims_of(call, target, route)
-        shortfall = self.store.reserve(claims, now)
+        behind = self.room.behind(call, claims, now) if call.tokens and self.room.size else None
+        shortfall = behind or self.store.reserve(claims, now)
         if shortfall is None:
             return self._grant(call, target, claims, now, waited_s=0.0)
 
@@ -157,14 +158,17 @@ class Gate:
 
     # ── what happens afterwards ─────────────────────────────────────────────────────────────────────
 
-    def settle(self, grant: Grant, outcome: Outcome, now: float) -> None:
-        """End a grant: permits return, breaker and budgets learn, and whoever waited for it is served."""
+    def settle(self, grant: Grant, outcome: Outcome, now: float, *, used_tokens: float | None = None) -> None:
+        """End a grant: permits return, breaker and budgets learn, and whoever waited for it is served.
+
+        `used_tokens` is what the call used as its answer told; None lets the estimate stand.
+        """
         if grant.settled:
             raise RuntimeError(f"settled twice: {grant.call!r}")
         grant.settled = True
         target, claims = grant.target, grant.claims
-        unused = outcome is Outcome.UNUSED
-        self.store.settle(claims, now, unused=unused)
+        unused = outcome is UNUSED
+        self.store.settle(claims, now, unused=unused, used_tokens=used_tokens)
         old = target.breaker.phase if target.breaker is not None else ""
         why = target.settle(grant.call, grant.turn, outcome, grant.at, now)
         self._emit(Settled(grant.call, target.name, outcome, now - grant.at))
@@ -173,6 +177,8 @@ class Gate:
             self._refuse_all(lambda waiter: waiter.target is target, now)
         if self.room.size:
             came_back = claims.keys() if unused else [key for key, _ in claims.caps]
+            if used_tokens is not None and not unused:
+                came_back += claims.token_keys()
             self._serve(self.room.lines.opened(came_back, now), now)
 
     def leave(self, waiter: Waiter, now: float) -> None:
@@ -302,6 +308,8 @@ class Gate:
         self, shortfall: Shortfall, call: Call, target: Target, ready_s: float, now: float
     ) -> Refusal:
         step_s = shortfall.step_s
+        if shortfall.reason is Reason.TOO_DEAR:
+            return Refusal(Reason.TOO_DEAR, scope_of(shortfall), limit=shortfall.label)
         if shortfall.reason is Reason.CAP_REACHED:
             step_s = target.step_s
             ahead = self.room.lines.ahead(shortfall.key, order_of(call))

@@ -4,6 +4,10 @@ Waiters who share the same caps and buckets make a *group*; within it, those of 
 of its own make a smaller one, and within that those of one run. What a group lacks, all of it lack: so it
 waits for that one key as a whole, and when the key has room again, only the heads of the few groups that
 lacked it are looked at, however many wait.
+
+A bucket of tokens is the exception: each call asks another amount of it. Such a lack is proven for one waiter
+alone; all who come after it wait behind it, lest the dear never pass, and the group is looked at again when
+it leaves or when somebody more important joins.
 """
 
 from __future__ import annotations
@@ -21,16 +25,18 @@ SLACK: Final = 64
 """A heap is rebuilt when more than half of it, and more than this, is stale."""
 
 NEVER: Final = float("inf")
+NOW: Final = float("-inf")
 
 
 class Group:
     """Waiters who ask for all of `keys` (and for those of the groups around theirs).
 
-    It is closed while it `lacks` one of `keys`, and open ("") otherwise. Its heap holds those who ask for no
+    It is closed while it `lacks` one of `keys`, and open ("") otherwise. Where that was proven for one waiter
+    alone, `because_of` is the one. Its heap holds those who ask for no
     more than that, and the heads of the open groups within; what has become stale stays until it surfaces.
     """
 
-    __slots__ = ("around", "counts", "depth", "heap", "keys", "lacks", "within")
+    __slots__ = ("around", "because_of", "counts", "depth", "heap", "keys", "lacks", "within")
 
     def __init__(self, keys: tuple[str, ...], around: Group | None) -> None:
         self.keys = keys
@@ -38,6 +44,7 @@ class Group:
         self.depth: int = 0 if around is None else around.depth + 1
         self.within: dict[tuple[str, ...], Group] = {}
         self.lacks = ""
+        self.because_of: Waiter | None = None
         self.counts: dict[int, int] = {}  # order → how many, without the closed groups within
         self.heap: list[Waiter] = []
 
@@ -123,9 +130,16 @@ class Lines:
         waiter.group = group
         group.count(waiter.order, 1)
         self._post(group, waiter)
-        # A group that is closed already stays closed for the same want: that is lacking still.
-        if missing is not None and not missing.lacks:
-            self._close(missing, key, ready_at)
+        closed: Group | None = group
+        while closed is not None and closed is not missing:
+            if _is_first(waiter, closed):
+                self._forget(closed)
+                self._open(closed)
+            closed = closed.around
+        # A group that is closed already stays closed for the same want: that is lacking still. Unless it was
+        # closed because of somebody who is now second.
+        if missing is not None and (not missing.lacks or _is_first(waiter, missing)):
+            self._close(missing, key, ready_at, waiter)
 
     def step_out(self, waiter: Waiter) -> None:
         """No longer waiting, for whatever reason."""
@@ -133,6 +147,9 @@ class Lines:
         assert group is not None, "who waits stands in a group"  # noqa: S101
         group.count(waiter.order, -1)
         group.trim()
+        for key in waiter.claims.token_keys():
+            if any(group.because_of is waiter for group in self._lacking.get(key, ())):
+                self._set_ready(key, NOW)  # the next may ask for less
         empty: Group | None = group
         while empty is not None and not empty.counts and not empty.within:
             del (self._groups if empty.around is None else empty.around.within)[empty.keys]
@@ -149,7 +166,7 @@ class Lines:
         for key in (*keys, *self._due(now)):
             self._ready_at.pop(key, None)
             for group in self._lacking.pop(key, ()):
-                outermost = self._open(group)
+                outermost = self._open_up(group)
                 if not outermost.lacks and outermost not in opened:
                     opened.append(outermost)
         return opened
@@ -165,9 +182,9 @@ class Lines:
         if key in outermost.keys:
             for group in [group for group in opened if key in group.keys]:
                 opened.remove(group)
-                self._close(group, key, ready_at)
+                self._close(group, key, ready_at, waiter)
         else:
-            self._close(next(group for group in inner if key in group.keys), key, ready_at)
+            self._close(next(group for group in inner if key in group.keys), key, ready_at, waiter)
 
     def ahead(self, key: str, order: int) -> int:
         """How many wait for `key` and would be served before a newcomer of `order`."""
@@ -175,6 +192,10 @@ class Lines:
         if groups is None:
             return 0
         return sum(count for group in groups for its, count in group.counts.items() if its <= order)
+
+    def ready_at(self, key: str) -> float:
+        """When a key that somebody lacks is worth trying; inf when nobody knows."""
+        return self._ready_at.get(key, NEVER)
 
     def next_at(self) -> float:
         """When a key is worth trying although nobody settles; inf when never."""
@@ -192,12 +213,18 @@ class Lines:
                 due.append(key)
         return due
 
-    def _close(self, group: Group, key: str, ready_at: float) -> None:
-        if group.around is not None:
+    def _close(self, group: Group, key: str, ready_at: float, waiter: Waiter) -> None:
+        if group.lacks:
+            self._forget(group)
+        elif group.around is not None:
             for order, count in group.counts.items():
                 group.around.count(order, -count)
         group.lacks = key
+        group.because_of = waiter if key in waiter.claims.token_keys() else None
         self._lacking.setdefault(key, []).append(group)
+        self._set_ready(key, ready_at)
+
+    def _set_ready(self, key: str, ready_at: float) -> None:
         if ready_at != NEVER and self._ready_at.get(key) != ready_at:
             self._ready_at[key] = ready_at
             heapq.heappush(self._ready, (ready_at, key))
@@ -205,16 +232,28 @@ class Lines:
                 self._ready = [(at, key) for key, at in self._ready_at.items()]
                 heapq.heapify(self._ready)
 
-    def _open(self, group: Group) -> Group:
-        """Open it; returns the outermost around it."""
+    def _open_up(self, group: Group) -> Group:
+        """Open it, and around it what is closed because of one less important; returns the outermost."""
+        self._open(group)
+        while (around := group.around) is not None:
+            head = group.head()
+            if around.lacks:
+                if head is None or not _is_first(head, around):
+                    break
+                self._forget(around)
+                self._open(around)
+            group = around
+        return group.path()[0]
+
+    def _open(self, group: Group) -> None:
         group.lacks = ""
+        group.because_of = None
         if group.around is not None:
             for order, count in group.counts.items():
                 group.around.count(order, count)
             head = group.head()
             if head is not None:
                 self._post(group.around, head)
-        return group.path()[0]
 
     def _post(self, group: Group, waiter: Waiter) -> None:
         """`waiter` is new in `group`: make it known as far out as it is the head of what is open."""
@@ -229,6 +268,11 @@ class Lines:
         if not closed:
             del self._lacking[group.lacks]
             self._ready_at.pop(group.lacks, None)
+
+
+def _is_first(waiter: Waiter, group: Group) -> bool:
+    """Is the group closed because of one who is served after `waiter`?"""
+    return group.because_of is not None and waiter < group.because_of
 
 
 def first_of(opened: list[Group]) -> Waiter | None:

@@ -21,15 +21,23 @@ class Per(StrEnum):
     TOOL = "tool"
 
 
+class Unit(StrEnum):
+    """What a bucket counts: each call as one, or the tokens that it costs."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+
+
 @dataclass(frozen=True, slots=True)
 class BucketPolicy:
-    """An allowance per time: `rate_per_s` requests a second on average, `burst` at once after a pause."""
+    """An allowance per time: `rate_per_s` of its unit a second on average, `burst` at once after a pause."""
 
     key: str
     per: Per
     rate_per_s: float
     burst: float
     label: str
+    unit: Unit = Unit.REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,12 @@ class RoutePolicy:
     cap: CapPolicy | None = None
     tools: Mapping[str, ToolPolicy] = field(default_factory=dict)
     upstream: str = ""
+    counts_tokens: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look once, for every call asks."""
+        counts_tokens = any(bucket.unit is Unit.TOKENS for bucket in self.buckets)
+        object.__setattr__(self, "counts_tokens", counts_tokens)
 
 
 @dataclass(frozen=True, slots=True)

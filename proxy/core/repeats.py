@@ -12,8 +12,8 @@ had arrived to take it; where not, only a length that two bodies hardly share by
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from typing import Final, NamedTuple
+from collections import OrderedDict
+from typing import Final
 
 HORIZON_S: Final = 60.0
 """How long after the instant told to it a caller may come back and still be recognised."""
@@ -31,38 +31,47 @@ TRACES_PER_KEY: Final = 64
 """Equal calls of one caller that can be told apart by number only."""
 
 
-class Key(NamedTuple):
-    """What equals in a call and its repeat, and is known before the body is read."""
-
-    caller: str
-    run: str
-    path: bytes
-    length: int
-
-    def of_any_length(self) -> Key:
-        """Under which a trace with a digest is kept."""
-        return self._replace(length=-1)
+Key = tuple[str, str, bytes, int]
+"""What equals in a call and its repeat, and is known before the body is read: caller, run, path, length."""
 
 
-class Trace(NamedTuple):
+def of_any_length(key: Key) -> Key:
+    """Under which a trace with a digest is kept."""
+    return key[0], key[1], key[2], -1
+
+
+class Trace:
     """One call that was refused or failed. `due_at` is when it was told to come back; inf: it was not."""
 
-    digest: bytes | None
-    due_at: float
-    until: float
+    __slots__ = ("digest", "due_at", "until")
+
+    def __init__(self, digest: bytes | None, due_at: float, until: float) -> None:
+        self.digest = digest
+        self.due_at = due_at
+        self.until = until
 
     def invites(self, now: float) -> bool:
         """Is a return at `now` one that was asked for? Then no retry budget pays for it."""
         return now >= self.due_at - EARLY_S
 
 
+class _Row:
+    """The traces of one key, oldest first, and the first instant at which one of them may have ended."""
+
+    __slots__ = ("first_end", "traces")
+
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+        self.first_end = float("inf")
+
+
 class Repeats:
     """The recent traces, bounded in number and time."""
 
-    __slots__ = ("_count", "_traces")
+    __slots__ = ("_count", "_rows")
 
     def __init__(self) -> None:
-        self._traces: OrderedDict[Key, deque[Trace]] = OrderedDict()  # least lately used first
+        self._rows: OrderedDict[Key, _Row] = OrderedDict()  # least lately used first
         self._count = 0
 
     def refused(self, key: Key, digest: bytes | None, retry_after_s: float, now: float) -> None:
@@ -71,17 +80,21 @@ class Repeats:
 
     def failed(self, key: Key, digest: bytes | None, now: float) -> None:
         """A call reached its upstream and failed; `digest` if its body was kept. No repeat was asked for."""
-        kept_under = key if digest is None else key.of_any_length()
+        kept_under = key if digest is None else of_any_length(key)
         self._remember(kept_under, Trace(digest, float("inf"), now + HORIZON_S))
 
     def wants_digest(self, key: Key, now: float) -> bool:
         """Must the body be read to tell whether this call is a repeat?"""
-        if key.length >= TELLING_BYTES:
+        if key[3] >= TELLING_BYTES:
             return False
-        if self._alive(key.of_any_length(), now):
+        if self._alive(of_any_length(key), now):
             return True
-        traces = self._alive(key, now)
-        return not any(trace.invites(now) for trace in traces) and any(trace.digest for trace in traces)
+        told_apart = False
+        for trace in self._alive(key, now):
+            if trace.invites(now):
+                return False
+            told_apart = told_apart or trace.digest is not None
+        return told_apart
 
     def match(self, key: Key, digest: bytes | None, now: float) -> Trace | None:
         """The trace that this call repeats, which is then used up; None for a call that is new.
@@ -89,15 +102,16 @@ class Repeats:
         `digest` may be None where `wants_digest` did not ask for it.
         """
         if digest is not None:
-            for trace in self._alive(key.of_any_length(), now):
+            any_length = of_any_length(key)
+            for trace in self._alive(any_length, now):
                 if trace.digest == digest:
-                    return self._use_up(key.of_any_length(), trace)
+                    return self._use_up(any_length, trace)
         traces = self._alive(key, now)
         for trace in traces:
             if trace.invites(now):
                 return self._use_up(key, trace)
         for trace in traces:
-            if key.length >= TELLING_BYTES or (digest is not None and trace.digest == digest):
+            if key[3] >= TELLING_BYTES or (digest is not None and trace.digest == digest):
                 return self._use_up(key, trace)
         return None
 
@@ -106,34 +120,43 @@ class Repeats:
         return self._count
 
     def _use_up(self, key: Key, trace: Trace) -> Trace:
-        traces = self._traces[key]
+        traces = self._rows[key].traces
         traces.remove(trace)
         self._count -= 1
         if not traces:
-            del self._traces[key]
+            del self._rows[key]
         return trace
 
-    def _alive(self, key: Key, now: float) -> deque[Trace]:
-        traces = self._traces.get(key)
-        if traces is None:
-            return deque()
-        # Not in the order of their ends: a refusal lives on from the instant told, a failure from now.
-        expired = [trace for trace in traces if trace.until < now]
-        for trace in expired:
-            traces.remove(trace)
-        self._count -= len(expired)
-        if not traces:
-            del self._traces[key]
-        return traces
+    def _alive(self, key: Key, now: float) -> list[Trace]:
+        row = self._rows.get(key)
+        if row is None:
+            return _NONE
+        if row.first_end < now:
+            # Not in the order of their ends: a refusal lives on from the instant told, a failure from now.
+            alive = [trace for trace in row.traces if trace.until >= now]
+            self._count -= len(row.traces) - len(alive)
+            row.traces = alive
+            row.first_end = min((trace.until for trace in alive), default=float("inf"))
+            if not alive:
+                del self._rows[key]
+        return row.traces
 
     def _remember(self, key: Key, trace: Trace) -> None:
-        traces = self._traces.setdefault(key, deque())
-        self._traces.move_to_end(key)
-        if len(traces) >= TRACES_PER_KEY:
-            traces.popleft()
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = _Row()
+        else:
+            self._rows.move_to_end(key)
+        if len(row.traces) >= TRACES_PER_KEY:
+            del row.traces[0]
             self._count -= 1
-        traces.append(trace)
+        row.traces.append(trace)
+        row.first_end = min(row.first_end, trace.until)
         self._count += 1
         while self._count > MOST:
-            _, forgotten = self._traces.popitem(last=False)
-            self._count -= len(forgotten)
+            _, forgotten = self._rows.popitem(last=False)
+            self._count -= len(forgotten.traces)
+
+
+_NONE: Final[list[Trace]] = []
+"""Never filled: nobody adds to what `_alive` returns."""

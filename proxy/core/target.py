@@ -8,7 +8,7 @@ from proxy.core.breaker import Breaker, Machine
 from proxy.core.call import Call
 from proxy.core.policy import BreakerPolicy, UpstreamPolicy
 from proxy.core.retry_budget import RetryBudget
-from proxy.core.verdict import Outcome
+from proxy.core.verdict import SUCCEEDED, UNUSED, Outcome
 
 UNKNOWN_SERVICE_S: Final = 1.0
 """The service time assumed until a first call has succeeded."""
@@ -86,9 +86,9 @@ class Target:
     def settle(self, call: Call, turn: int, outcome: Outcome, granted_at: float, now: float) -> str | None:
         """A call ended: learn from it. Returns why the breaker moved, or None."""
         took_s = now - granted_at
-        if outcome is Outcome.SUCCEEDED:
+        if outcome is SUCCEEDED:
             self.service_s += LEARN * (took_s - self.service_s)
-        elif outcome is Outcome.UNUSED and call.is_retry and self.budget is not None:
+        elif outcome is UNUSED and call.is_retry and self.budget is not None:
             self.budget.refund(granted_at)
             self._budget_of(call.caller, now).refund(granted_at)
         return self.breaker.settle(turn, outcome, took_s, now) if self.breaker is not None else None

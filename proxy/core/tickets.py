@@ -49,7 +49,7 @@ class Line:
         if at - now > LONGEST_RETRY_AFTER_S:
             # Whose time cannot be told is told again; whose own time still can is not told less.
             least_s = LONGEST_RETRY_AFTER_S - SPREAD_S
-            if least_s < earliest_s < LONGEST_RETRY_AFTER_S:
+            if least_s < earliest_s < LONGEST_RETRY_AFTER_S - LEAST_STEP_S:  # else all would be told 55 s
                 least_s = earliest_s
             return self.spread(least_s, LONGEST_RETRY_AFTER_S)
         self._last[scope] = at

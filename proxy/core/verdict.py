@@ -43,7 +43,12 @@ class Kind(Enum):
 
 
 def kind_of(reason: Reason) -> Kind:
-    """The kind of a reason. Total: a reason without a kind is a type error."""
+    """The kind of a reason."""
+    return _KINDS[reason]
+
+
+def _kind_of(reason: Reason) -> Kind:
+    """Total: a reason without a kind is a type error."""
     match reason:
         case (
             Reason.BUCKET_EMPTY
@@ -65,6 +70,9 @@ def kind_of(reason: Reason) -> Kind:
             return Kind.STOP
         case _ as unreachable:
             assert_never(unreachable)
+
+
+_KINDS: Final = {reason: _kind_of(reason) for reason in Reason}
 
 
 def status_of(reason: Reason) -> int:
@@ -114,3 +122,11 @@ class Outcome(StrEnum):
     FAILED = "failed"  # 5xx, cut, timeout, no connection: feeds the breaker
     IGNORED = "ignored"  # says nothing about the upstream: the caller left, or its request was at fault
     UNUSED = "unused"  # never reached the upstream: everything is given back
+
+
+SUCCEEDED: Final = Outcome.SUCCEEDED
+OVERLOADED: Final = Outcome.OVERLOADED
+FAILED: Final = Outcome.FAILED
+IGNORED: Final = Outcome.IGNORED
+UNUSED: Final = Outcome.UNUSED
+"""The same by name, for where every call passes: reading a member of an enum costs 110 ns in Python 3.11."""

@@ -12,9 +12,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from proxy.core.call import Call
-from proxy.core.claims import Claims
+from proxy.core.claims import Claims, Shortfall
 from proxy.core.lines import SLACK, Group, Lines
 from proxy.core.policy import RoutePolicy
+from proxy.core.verdict import Reason
 
 if TYPE_CHECKING:
     from proxy.core.gate import Grant
@@ -99,6 +100,24 @@ class WaitingRoom:
         if len(self._expiry) > 2 * self.size + SLACK:
             self._expiry = [row for row in self._expiry if row[2].waiting]
             heapq.heapify(self._expiry)
+
+    def behind(self, call: Call, claims: Claims, now: float) -> Shortfall | None:
+        """What a newcomer lacks because others wait for tokens of the same bucket, though it asks for less.
+
+        Else who asks for many would wait as long as others come who ask for few.
+        """
+        token_keys = claims.token_keys()
+        found: Shortfall | None = None
+        for key, policy in claims.buckets:
+            if key not in token_keys:
+                continue
+            cost = claims.cost(policy)
+            if cost > policy.burst:
+                return None  # to wait is in vain, as the store will say
+            if found is None and self.lines.ahead(key, order_of(call)):
+                wait_s, step_s = max(0.0, self.lines.ready_at(key) - now), cost / policy.rate_per_s
+                found = Shortfall(key, Reason.BUCKET_EMPTY, wait_s, step_s, policy.label)
+        return found
 
     def regroup(self) -> None:
         """The claims of the waiters have changed: sort them anew, keeping age and order."""

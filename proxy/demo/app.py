@@ -75,7 +75,7 @@ class DemoUpstream:
             return await fail(wire, Answer(tools.error_body), 413, "The body is too long.")
         answer = self._recognise(wire, entry, body)
         if answer.is_work:
-            self.ledger.begin_work(entry)
+            self.ledger.begin_work(entry, wire.connection.has_left)
         match await self._mode_after_hang(wire):
             case Outage(answer="500"):
                 return await fail(wire, answer, 500, "The upstream is out of order.")

@@ -101,7 +101,7 @@ class Ledger:
     """Every request seen, the last `KEPT_ENTRIES` of them as entries; the counters are exact for all.
 
     `arrivals` and the endings count every request. `in_flight` and the peaks count work only, waiting for a
-    slot or served, from the moment its body is complete until its answer is written.
+    slot or served, from the moment its body is complete until its answer is written or its caller has closed.
     """
 
     def __init__(self) -> None:
@@ -112,6 +112,7 @@ class Ledger:
         self.peak_by_tool: dict[str, int] = {}
         self.ended: dict[Ending, int] = dict.fromkeys(Ending, 0)
         self._in_flight_by_tool: dict[str, int] = {}
+        self._in_work: dict[Entry, Callable[[], bool]] = {}
         self._numbers = 0
         self._watching: list[asyncio.Future[None]] = []
 
@@ -129,9 +130,18 @@ class Ledger:
         self._tell()
         return entry
 
-    def begin_work(self, entry: Entry) -> None:
-        """Count a recognised model or tool call as in flight."""
+    def begin_work(self, entry: Entry, has_left: Callable[[], bool] = bool) -> None:
+        """Count a recognised model or tool call as in flight.
+
+        `has_left` is asked before a new peak is written down: a proxy may send its next call as soon as it
+        has closed a connection, and this loop may read the two in any order.
+        """
         entry.is_work = True
+        tool_now = self._in_flight_by_tool.get(entry.tool, 0)
+        if self.in_flight >= self.peak_in_flight or tool_now >= self.peak_by_tool.get(entry.tool, 0):
+            for gone in [each for each, left in self._in_work.items() if left()]:
+                self._end_work(gone)
+        self._in_work[entry] = has_left
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         tool = entry.tool
@@ -151,10 +161,7 @@ class Ledger:
         entry.ended_at = time.monotonic()
         entry.ending = ending
         self.ended[ending] += 1
-        if entry.is_work:
-            self.in_flight -= 1
-            if entry.tool in self._in_flight_by_tool:
-                self._in_flight_by_tool[entry.tool] -= 1
+        self._end_work(entry)
         self._tell()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -186,6 +193,13 @@ class Ledger:
             "completed": self.completed,
             "ended": {ending.value: count for ending, count in self.ended.items()},
         }
+
+    def _end_work(self, entry: Entry) -> None:
+        if self._in_work.pop(entry, None) is None:
+            return
+        self.in_flight -= 1
+        if entry.tool in self._in_flight_by_tool:
+            self._in_flight_by_tool[entry.tool] -= 1
 
     def _tell(self) -> None:
         if self._watching:

@@ -8,6 +8,7 @@ answer can be cut.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from typing import Any, Final
@@ -55,6 +56,14 @@ class Connection:
         self.gone = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(False)
+
+    def has_left(self) -> bool:
+        """Has the caller closed? Asks the socket: the event loop may not have come to it yet."""
+        if self.gone or self._transport.is_closing():
+            return True
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     async def close(self, *, reset: bool) -> None:
         """End the connection: with a reset (RST), or with a plain close (FIN) that says nothing of an answer.

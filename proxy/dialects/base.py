@@ -68,7 +68,7 @@ class Dialect(Protocol):
 
     name: str
 
-    def needs_body(self, method: str, path: str) -> bool:
+    def needs_body(self, method: bytes, path: bytes) -> bool:
         """Whether the body must be read before the call can be decided."""
         ...
 

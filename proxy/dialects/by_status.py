@@ -17,7 +17,7 @@ class ByStatus(ABC):
 
     content_type: bytes = JSON
 
-    def needs_body(self, method: str, path: str) -> bool:
+    def needs_body(self, method: bytes, path: bytes) -> bool:
         """Never: no decision depends on the body yet, so a refusal costs the reading of none."""
         return False
 

@@ -7,11 +7,36 @@ do not recognise a retry; canonical JSON does (reference/clients.md, "Recognisin
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from proxy.dialects.bodies import JSON_ERRORS
+
+MOST_KNOWN: Final = 4096
+"""Digests remembered at once: as many bodies as a herd refused within a minute may consist of."""
+
+
+class Digests:
+    """Digests of the bodies seen lately, so that a herd of impatient repeats is recognised cheaply.
+
+    A body is known by Python's own hash of it (SipHash with a key of this process, 64 bits): no body is kept.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[int, bytes] = {}
+
+    def of(self, body: bytes) -> bytes:
+        """As `digest`, at a tenth of the price for a body that was asked about before."""
+        mark = hash(body)
+        known = self._known.get(mark)
+        if known is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            known = self._known[mark] = digest(body)
+        return known
 
 
 def digest(body: bytes) -> bytes:

@@ -34,9 +34,9 @@ class Mcp:
 
     name = "mcp"
 
-    def needs_body(self, method: str, path: str) -> bool:
+    def needs_body(self, method: bytes, path: bytes) -> bool:
         """For every POST: the body names the tool, and the answer needs the id."""
-        return method == "POST"
+        return method == b"POST"
 
     def read(self, body: bytes) -> Ask:
         """Method, tool, ids and whether it is exempt."""

@@ -24,8 +24,8 @@ class Words(NamedTuple):
 
 WORDS: Final = {
     Reason.BUCKET_EMPTY: Words(
-        "The allowance of requests is used up for the moment.",
-        "Spread requests out, or send fewer of them.",
+        "The allowance is used up for the moment.",
+        "Spread requests out, or send fewer and smaller ones.",
         "Do other work first.",
     ),
     Reason.QUOTA_SPENT: Words(

@@ -15,6 +15,7 @@ from proxy.settings.document import Document
 from proxy.settings.environment import WrongValueError, shown
 from proxy.settings.nearest import advice
 from proxy.settings.problems import Path
+from proxy.settings.upstreams import DEFAULT_CONCURRENCY
 from proxy.settings.written import classes_of, items, mapping, repeated
 
 Fault = tuple[Path, str]
@@ -94,8 +95,28 @@ def _upstreams(written: dict[str, object]) -> Iterator[Fault]:
         tls = mapping(upstream.get("tls"))
         if tls and isinstance(url := upstream.get("url"), str) and url.startswith("http://"):
             yield ("upstreams", name, "tls"), "has no effect on an http:// url; write https://, or remove it"
+        if ("cert" in tls) != ("key" in tls):
+            here, there = ("cert", "key") if "cert" in tls else ("key", "cert")
+            yield (
+                ("upstreams", name, "tls", here),
+                f"needs {there} beside it; write tls.{there}, or remove it",
+            )
         if "ca" in tls and tls.get("verify") is False:
             yield (
                 ("upstreams", name, "tls", "verify"),
                 "contradicts ca: nothing is verified; remove one of them",
             )
+        most = _whole(mapping(upstream.get("connections")).get("max"))
+        cap = _whole(upstream.get("concurrency", DEFAULT_CONCURRENCY))
+        if most is not None and cap is not None and most < cap:
+            yield (
+                ("upstreams", name, "connections", "max"),
+                f"{most} is below the upstream's concurrency of {cap}; write {cap} or more, or lower that",
+            )
+
+
+def _whole(value: object) -> int | None:
+    try:
+        return words.whole(1, words.MOST, 1)(value)
+    except WrongValueError:
+        return None

@@ -8,6 +8,7 @@ from proxy.settings.document import Document
 from proxy.settings.environment import WrongValueError
 from proxy.settings.problems import Path
 from proxy.settings.units import Rate, rate, window
+from proxy.settings.units import burst as burst_of
 from proxy.settings.written import items, mapping
 
 Fault = tuple[Path, str]
@@ -25,7 +26,8 @@ def allowance_faults(document: Document) -> Iterator[Fault]:
             yield from _twice(stated, document)
             for one in stated:
                 if one[1] == "upstream":
-                    count = (what, route.get("upstream"), one[2].period_s if what == "quotas" else None)
+                    period_s = one[2].period_s if what == "quotas" else None
+                    count = (what, route.get("upstream"), one[2].unit, period_s)
                     first = shared.setdefault(count, one)
                     yield from _disagreement(first, one, str(route.get("upstream")), document)
         for name, tool in mapping(route.get("tools")).items():
@@ -48,11 +50,10 @@ def _stated(value: object, path: Path, per: str) -> Iterator[Stated]:
 
 def _twice(stated: list[Stated], document: Document) -> Iterator[Fault]:
     """Two allowances of one kind over one time: the smaller decides, and they would share one count."""
-    first: dict[tuple[str, float], Path] = {}
+    first: dict[tuple[str, str, float], Path] = {}
     for path, per, allowance, _ in stated:
-        count = (
-            ("upstream", 0.0) if per == "upstream" and path[-2] == "buckets" else (per, allowance.period_s)
-        )
+        shared = per == "upstream" and path[-2] == "buckets"
+        count = (per, allowance.unit, 0.0 if shared else allowance.period_s)
         if (before := first.setdefault(count, path)) != path:
             line = document.line(before)
             yield path, f"counts the same as line {line}; keep one of the two, or write another per or period"
@@ -72,15 +73,21 @@ def _disagreement(first: Stated, other: Stated, upstream: str, document: Documen
 
 def _burst(stated: Stated) -> float:
     burst = stated[3]
-    if isinstance(burst, str) and burst.isdecimal():
-        return float(burst)
-    return float(burst) if isinstance(burst, int | float) else default_burst(stated[2])
+    try:
+        return float(burst_of(burst))
+    except WrongValueError:
+        return default_burst(stated[2])
 
 
 def default_burst(allowance: Rate) -> float:
     """What one second of the rate allows, at least 1: providers enforce windows of 1 to 10 seconds
-    (reference/overload-control.md 4.1), so a larger burst would be refused by them."""
-    return max(1.0, allowance.per_s)
+    (reference/overload-control.md 4.1), so a larger burst would be refused by them.
+
+    Of tokens all that the rate states: one call may cost what the rate allows in many seconds, and would
+    never pass. Anthropic's own buckets hold as much ("replenished up to your maximum limit"), and OpenAI
+    refuses as too large only what is above a whole minute's.
+    """
+    return max(1.0, allowance.amount if allowance.unit == "tokens" else allowance.per_s)
 
 
 def _under_any_tool(stated: list[Stated]) -> Iterator[Fault]:

@@ -11,6 +11,7 @@ from proxy.settings.environment import WrongValueError, shown
 from proxy.settings.nearest import advice
 from proxy.settings.problems import Path
 from proxy.settings.routes import pressure
+from proxy.settings.units import rate
 from proxy.settings.written import classes_of, items, mapping, repeated
 
 Fault = tuple[Path, str]
@@ -34,6 +35,7 @@ def route_faults(document: Document) -> Iterator[Fault]:
         yield from _named(route.get("upstream"), (*here, "upstream"), upstreams)
         yield from _fallback(route, here, upstreams, dialect)
         yield from _tools(route, here, dialect)
+        yield from _tokens(route, here, dialect)
         yield from _shed(route, here, classes)
 
 
@@ -89,6 +91,26 @@ def _tools(route: Mapping[str, object], here: Path, dialect: object) -> Iterator
                     yield (*here, what, at, "per"), "calls of this route name no tool; write another per"
     if "mcp" in route and dialect != "mcp":
         yield (*here, "mcp"), f"is for dialect mcp; this upstream speaks {shown(dialect)}; remove it"
+
+
+def _tokens(route: Mapping[str, object], here: Path, dialect: object) -> Iterator[Fault]:
+    """Tokens are counted where the dialect says what a call costs."""
+    if dialect not in ("mcp", "rest"):
+        return
+    stated = [((*here, "buckets"), route.get("buckets"))]
+    for name, tool in mapping(route.get("tools")).items():
+        stated.append(((*here, "tools", name, "buckets"), mapping(tool).get("buckets")))
+    for path, buckets in stated:
+        for at, each in enumerate(items(buckets)):
+            try:
+                in_tokens = rate(mapping(each).get("rate")).unit == "tokens"
+            except WrongValueError:
+                continue
+            if in_tokens:
+                yield (
+                    (*path, at, "rate"),
+                    f"calls of the dialect {dialect} cost no tokens that anybody tells; write requests",
+                )
 
 
 def _shed(route: Mapping[str, object], here: Path, classes: list[str]) -> Iterator[Fault]:

@@ -19,6 +19,7 @@ from proxy.core.policy import (
     RetryBudgetPolicy,
     RoutePolicy,
     ToolPolicy,
+    Unit,
     UpstreamPolicy,
 )
 from proxy.settings.checks_of_allowances import default_burst
@@ -99,15 +100,16 @@ def _tool(tool: Tool, here: str) -> ToolPolicy:
     return ToolPolicy(
         slots=tool.concurrency,
         buckets=tuple(
-            _bucket(each, f"{here}/{each.per}/requests/{each.rate.period_s:g}s") for each in tool.buckets
+            _bucket(each, f"{here}/{each.per}/{each.rate.unit}/{each.rate.period_s:g}s")
+            for each in tool.buckets
         ),
     )
 
 
 def _bucket_key(bucket: Bucket, route: Route) -> str:
     if bucket.per == "upstream":
-        return f"upstream:{route.upstream}/requests"
-    return f"route:{route.name}/{bucket.per}/requests/{bucket.rate.period_s:g}s"
+        return f"upstream:{route.upstream}/{bucket.rate.unit}"
+    return f"route:{route.name}/{bucket.per}/{bucket.rate.unit}/{bucket.rate.period_s:g}s"
 
 
 def _bucket(bucket: Bucket | ToolBucket, key: str) -> BucketPolicy:
@@ -117,6 +119,7 @@ def _bucket(bucket: Bucket | ToolBucket, key: str) -> BucketPolicy:
         rate_per_s=bucket.rate.per_s,
         burst=default_burst(bucket.rate) if bucket.burst is None else float(bucket.burst),
         label=bucket.rate.label,
+        unit=Unit(bucket.rate.unit),
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from proxy.settings.environment import WrongValueError
 from proxy.settings.section import Section
-from proxy.settings.units import Duration, QuotaWindow, RequestRate
+from proxy.settings.units import BucketRate, Burst, Duration, QuotaWindow
 from proxy.settings.words import (
     Name,
     RoutePath,
@@ -53,13 +53,20 @@ Model = Annotated[str, BeforeValidator(_model), WithJsonSchema({"type": "string"
 class Bucket(Section):
     """An allowance per time, with room for a burst."""
 
-    rate: RequestRate = Field(
-        description="The average, such as 500 requests/minute or 1 request/3s.",
-        examples=["500 requests/minute"],
+    rate: BucketRate = Field(
+        description=(
+            "The average, such as 500 requests/minute or 1 request/3s. Where the dialect knows tokens "
+            "(openai, anthropic) also 200k tokens/minute: estimated when a call comes, then corrected by its "
+            "answer."
+        ),
+        examples=["500 requests/minute", "200k tokens/minute"],
     )
-    burst: Whole | None = Field(
+    burst: Burst | None = Field(
         default=None,
-        description="Requests at once after a pause. Default: one second of the rate, at least 1.",
+        description=(
+            "Requests, or tokens, at once after a pause. Default: one second of the rate, at least 1. Of "
+            "tokens all that the rate states, since a call that costs more than the burst can never pass."
+        ),
     )
     per: Per = Field(
         default="route",
@@ -73,8 +80,8 @@ class Bucket(Section):
 class ToolBucket(Section):
     """An allowance per time of one tool."""
 
-    rate: RequestRate = Field(description="The average.", examples=["10 requests/hour"])
-    burst: Whole | None = Field(default=None, description="Requests at once after a pause.")
+    rate: BucketRate = Field(description="The average.", examples=["10 requests/hour"])
+    burst: Burst | None = Field(default=None, description="Requests at once after a pause.")
     per: ToolPer = Field(
         default="tool", description="One count for the tool, or for each caller or run of it."
     )

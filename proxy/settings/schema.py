@@ -1,4 +1,4 @@
-"""What the YAML may say at its top; `upstreams.py` and `routes.py` hold the two large parts."""
+"""What the YAML may say at its top; `upstreams.py`, `routes.py` and `inbound.py` hold the larger parts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
 from proxy.settings.environment import WrongValueError
+from proxy.settings.inbound import CallerConnections, Forwarded, Headers
 from proxy.settings.routes import Route
 from proxy.settings.section import Section
 from proxy.settings.units import DurationOrZero, Size
 from proxy.settings.upstreams import Upstream
-from proxy.settings.words import CallerKey, HeaderName, Listen, Name, Secret, Text, Weight, Whole
+from proxy.settings.words import CallerKey, HeaderName, Listen, Name, Secret, Text, Weight
 
 DEFAULT_CLASSES = ("critical", "normal", "background")
 
@@ -119,18 +120,6 @@ class Callers(Section):
     known: tuple[KnownCaller, ...] = Field(default=(), description="Callers with rules of their own.")
 
 
-class Headers(Section):
-    """Bounds of a request's head; above them the answer is 431.
-
-    In use elsewhere: nginx 4 buffers of 8 KiB, Envoy 60 KiB and 100 headers, Node 16 KiB.
-    """
-
-    max_bytes: Size = Field(
-        default="64KiB", alias="max_size", validate_default=True, description="All header lines together."
-    )
-    max_count: Whole = Field(default=100, description="Header lines.")
-
-
 class Settings(Section):
     """A whole configuration: valid in itself, with every default filled in."""
 
@@ -156,6 +145,12 @@ class Settings(Section):
         description="Largest body that is read before deciding.",
     )
     headers: Headers = Field(default_factory=Headers, description="Bounds of a request's head.")
+    connections: CallerConnections = Field(
+        default_factory=CallerConnections, description="Bounds of the callers' connections."
+    )
+    forwarded: Forwarded = Field(
+        default_factory=Forwarded, description="Whose X-Forwarded headers are believed."
+    )
     upstreams: Annotated[dict[Name, Upstream], AtLeastOne()] = Field(
         description="What stands behind the proxy, by name.",
     )

@@ -7,13 +7,14 @@ the JSON Schema its pattern.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
 from proxy.settings.environment import WrongValueError, shown
+from proxy.settings.section import OFF
 
 _NUMBER: Final = r"[0-9]{1,12}(?:\.[0-9]{1,6})?"
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -23,21 +24,24 @@ _PERIODS: Final = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 
 LONGEST_S: Final = 365 * 86400.0
 LARGEST_BYTES: Final = 2**30
+MOST_BURST: Final = 1_000_000_000
 
 DURATION: Final = rf"^{_NUMBER}(ms|s|m|h|d)$"
 SIZE: Final = rf"^{_NUMBER}(B|KiB|MiB|GiB)$"
 _PER: Final = rf"(?: ?/ ?| per )(?P<period>second|minute|hour|day|[smhd]|{_NUMBER}(?:ms|s|m|h|d))$"
+BURST: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)?$"
 RATE: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)? (?P<unit>requests?|tokens?){_PER}"
 FLOOR: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)?(?: (?P<unit>retries|retry))?{_PER}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`amount` requests (or retries) in each `period_s` seconds. `label` says it in words."""
+    """`amount` requests (or tokens, or retries) in each `period_s` seconds. `label` says it in words."""
 
     amount: float
     period_s: float
     label: str
+    unit: str = "requests"
 
     @property
     def per_s(self) -> float:
@@ -62,6 +66,11 @@ def some_duration_s(value: object) -> float:
     return seconds
 
 
+def duration_or_off_s(value: object) -> float | None:
+    """As `some_duration_s`, or `off`: None."""
+    return None if value is False or value == "off" else some_duration_s(value)
+
+
 def size_bytes(value: object) -> int:
     """`64KiB 1MiB` → bytes, 1 up to 1 GiB."""
     match = _match(SIZE, value, "a size", "a number and B, KiB, MiB or GiB, such as 64KiB")
@@ -72,21 +81,36 @@ def size_bytes(value: object) -> int:
 
 
 def rate(value: object) -> Rate:
-    """`500 requests/minute`, `1 request per 3s`, `2k requests/hour` → a Rate above 0."""
+    """`500 requests/minute`, `1 request per 3s`, `200k tokens/minute` → a Rate above 0."""
     match = _match(RATE, value, "a rate", "a number, a unit and a time, such as 500 requests/minute")
     if match["unit"].startswith("token"):
-        raise WrongValueError("counting tokens is not built yet in this release; write requests")
+        return replace(_rate(match, value, "token", "tokens", least=0.001), unit="tokens")
     return _rate(match, value, "request", "requests", least=0.001)
 
 
 def window(value: object) -> Rate:
     """A quota, such as `10000 requests/day`: whole requests in a window of whole seconds."""
     allowance = rate(value)
+    if allowance.unit != "requests":
+        raise WrongValueError(
+            "a quota of tokens is not built yet in this release; write requests, or a bucket"
+        )
     if not (allowance.amount.is_integer() and allowance.period_s.is_integer()):
         raise WrongValueError(
             f"{shown(value)} must be whole requests in whole seconds; write 10000 requests/day"
         )
     return allowance
+
+
+def burst(value: object) -> int:
+    """`50`, `50k` or `2M` → a whole number from 1 to a thousand million."""
+    amount = value
+    if isinstance(value, str) and (match := re.fullmatch(BURST, value)):
+        amount = round(float(match["amount"]) * _TIMES[match["times"] or ""], 6)
+    number = float(amount) if isinstance(amount, int | float) and not isinstance(amount, bool) else 0.0
+    if 1 <= number <= MOST_BURST and number.is_integer():
+        return int(number)
+    raise WrongValueError("a whole number from 1 is needed here; write such as 50, or 50k for tokens")
 
 
 def floor(value: object) -> Rate:
@@ -128,9 +152,28 @@ def written(pattern: str, example: str) -> WithJsonSchema:
 
 Duration = Annotated[float, BeforeValidator(some_duration_s), written(DURATION, "10s")]
 DurationOrZero = Annotated[float, BeforeValidator(duration_s), written(DURATION, "10s")]
+DurationOrOff = Annotated[
+    float | None,
+    BeforeValidator(duration_or_off_s),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": DURATION, "examples": ["10m"]}, {"enum": list(OFF)}]}
+    ),
+]
 Size = Annotated[int, BeforeValidator(size_bytes), written(SIZE, "64KiB")]
-RequestRate = Annotated[
+BucketRate = Annotated[
     Rate, PlainValidator(rate), PlainSerializer(attrgetter("label")), written(RATE, "500 requests/minute")
+]
+Burst = Annotated[
+    int,
+    BeforeValidator(burst),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MOST_BURST},
+                {"type": "string", "pattern": re.sub(r"\?P<[a-z]+>", "", BURST), "examples": ["50k"]},
+            ]
+        }
+    ),
 ]
 QuotaWindow = Annotated[
     Rate, PlainValidator(window), PlainSerializer(attrgetter("label")), written(RATE, "10000 requests/day")

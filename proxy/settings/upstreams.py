@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
-from pathlib import Path
+import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema
 
-from proxy.settings.environment import WrongValueError, shown
-from proxy.settings.section import OrOff, Section
-from proxy.settings.units import Duration, DurationOrZero, RetryFloor
+from proxy.settings.environment import WrongValueError
+from proxy.settings.pem import CertificateFile, KeyFile
+from proxy.settings.section import OFF, OrOff, Section
+from proxy.settings.units import Duration, DurationOrOff, DurationOrZero, RetryFloor, Size
 from proxy.settings.words import (
     CredentialName,
     Ratio,
@@ -26,6 +27,7 @@ from proxy.settings.words import (
 
 DIALECTS = ("openai", "anthropic", "mcp", "rest")
 DEFAULT_CONCURRENCY = 64
+PROXY = r"^(https?|socks5h?)://([^\s/@]*@)?[^\s/?#@]+/?$"
 
 
 def _cap(value: object) -> int:
@@ -36,31 +38,45 @@ def _cap(value: object) -> int:
     return whole(1, 1_000_000, DEFAULT_CONCURRENCY)(value)
 
 
-def _ca_file(value: object, info: ValidationInfo) -> Path:
-    """A readable PEM file; a relative path begins at the folder of the YAML."""
-    file = Path((info.context or {}).get("folder", ".")) / text(value)
-    try:
-        pem = file.read_bytes()
-    except (OSError, ValueError):
+def _most(value: object) -> int | None:
+    return None if value is False or value == "off" else whole(1, 1_000_000, DEFAULT_CONCURRENCY)(value)
+
+
+def _proxy(value: object) -> str:
+    """`off`, `env`, or the URL of a proxy. No error repeats it: it may hold a password."""
+    if value is False or value == "off":
+        return ""
+    if value == "env":
+        return "env"
+    url = str(text(value))
+    if not re.fullmatch(PROXY, url):
         raise WrongValueError(
-            f"the file {shown(value)} cannot be read; write the path of a PEM file"
-        ) from None
-    if b"-----BEGIN CERTIFICATE-----" not in pem:
-        raise WrongValueError(f"the file {shown(value)} holds no certificate; write the path of a PEM file")
+            "off, env or a proxy's URL is needed here; write such as http://proxy:3128 or socks5://proxy:1080"
+        )
     try:
-        ssl.create_default_context(cadata=pem.decode("ascii", "ignore"))
-    except ssl.SSLError:
-        raise WrongValueError(
-            f"the file {shown(value)} holds a broken certificate; write the path of a PEM file"
-        ) from None
-    return file
+        parts = urlsplit(url)
+        lost = not parts.hostname or parts.port == 0
+    except ValueError:
+        lost = True
+    if lost:
+        raise WrongValueError("the proxy's host or port cannot be read; write such as http://10.0.0.7:3128")
+    return url
 
 
 Dialect = Annotated[
     Literal["openai", "anthropic", "mcp", "rest"], BeforeValidator(one_of(*DIALECTS, later=("gemini",)))
 ]
 UpstreamCap = Annotated[int, BeforeValidator(_cap), WithJsonSchema({"type": "integer", "minimum": 1})]
-CaFile = Annotated[Path, BeforeValidator(_ca_file), WithJsonSchema({"type": "string", "minLength": 1})]
+OutboundProxy = Annotated[
+    SecretStr,
+    BeforeValidator(_proxy),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^env$|{PROXY}"}, {"enum": list(OFF)}]}),
+]
+MostConnections = Annotated[
+    int | None,
+    BeforeValidator(_most),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": list(OFF)}]}),
+]
 
 
 class Timeouts(Section):
@@ -83,6 +99,15 @@ class Timeouts(Section):
         alias="idle",
         validate_default=True,
         description="Between two pieces of a body, either way.",
+    )
+    total_s: DurationOrOff = Field(
+        default=None,
+        alias="total",
+        description=(
+            "For the whole call to the upstream, from its connection to the last byte of its answer; it cuts "
+            "a stream too. Off unless stated, as in nginx: Envoy's 15s for a route end every longer stream."
+        ),
+        examples=["10m"],
     )
 
 
@@ -128,12 +153,22 @@ class RetryBudgetSection(Section):
 
 
 class Tls(Section):
-    """How an https upstream proves who it is."""
+    """How an https upstream proves who it is, and we to it. Renewed files are taken up at a reload."""
 
-    ca: CaFile | None = Field(
+    ca: CertificateFile | None = Field(
         default=None,
         description="PEM file of the private authority to trust in place of the system's.",
         examples=["ca.pem"],
+    )
+    cert: CertificateFile | None = Field(
+        default=None,
+        description="PEM file of our own certificate and its chain, for an upstream that asks (mutual TLS).",
+        examples=["client.pem"],
+    )
+    key: KeyFile | None = Field(
+        default=None,
+        description="PEM file of its private key, without a passphrase; may be the same file as cert.",
+        examples=["client-key.pem"],
     )
     verify: Switch = Field(default=True, description="false accepts any certificate: for a test bench only.")
 
@@ -142,13 +177,32 @@ class Connections(Section):
     """The kept connections to the upstream."""
 
     idle_for_s: DurationOrZero = Field(
-        default="15s",
+        default="4s",
         alias="idle_for",
         validate_default=True,
         description=(
-            "An idle connection is kept this long. Keep it below the upstream's own keep-alive time "
-            "(nginx 75s, AWS load balancers 60s, Node and uvicorn 5s). 0s: a new one for each call."
+            "An idle connection is kept this long. Keep it below the upstream's own keep-alive time, or a "
+            "call may meet its end (Node and uvicorn 5s, AWS load balancers 60s, nginx 75s). 0s: a new one "
+            "for each call."
         ),
+    )
+    max_age_s: Duration = Field(
+        default="1h",
+        alias="max_age",
+        validate_default=True,
+        description=(
+            "One older than this carries no further call, so that a change in DNS takes effect at the latest "
+            "then (nginx keepalive_time 1h; Envoy max_connection_duration has no default)."
+        ),
+    )
+    max: MostConnections = Field(
+        default=None,
+        description=(
+            "So many at once, at least the upstream's concurrency; calls that no cap counts (the sessions of "
+            "MCP) need room above it. Who finds none waits for one, up to timeouts.connect. Off unless "
+            "stated: the cap bounds them (nginx max_conns 0)."
+        ),
+        examples=[100],
     )
 
 
@@ -177,5 +231,37 @@ class Upstream(Section):
     retry_budget: OrOff[RetryBudgetSection] = Field(
         default_factory=RetryBudgetSection, description="Bounds the share of retries; or off."
     )
-    tls: Tls = Field(default_factory=Tls, description="For https upstreams with a private authority.")
-    connections: Connections = Field(default_factory=Connections, description="Kept connections.")
+    tls: Tls = Field(
+        default_factory=Tls, description="For https upstreams with a private authority, or with mutual TLS."
+    )
+    connections: Connections = Field(
+        default_factory=Connections, description="How many, how old, how long idle."
+    )
+    http2: Switch = Field(
+        default=False,
+        description=(
+            "true for an upstream that speaks HTTP/2 only; each call then costs some ten times as much of "
+            "a core. An https upstream may still choose HTTP/1.1; an http one is spoken to in HTTP/2 at once."
+        ),
+    )
+    proxy: OutboundProxy = Field(
+        default="off",
+        validate_default=True,
+        description=(
+            "Outbound proxy on the way to it: http://, https:// or socks5:// and its host and port, with "
+            "user:password@ if it asks for them; env follows HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and "
+            "NO_PROXY. Off unless stated: what a shell happens to set must not reroute production (nor does "
+            "it with nginx and Envoy). Costs as much as http2."
+        ),
+        examples=["http://proxy.internal:3128", "env"],
+    )
+    stream_buffer_bytes: Size = Field(
+        default="64KiB",
+        alias="stream_buffer",
+        validate_default=True,
+        description=(
+            "What is held of one call, each way, before the side that sends is not read any more; one read "
+            "(up to 256KiB) may come on top, and of a request up to 1MiB read ahead "
+            "(nginx proxy_buffers 8 x 4KiB, Envoy per_connection_buffer_limit_bytes 1MiB)."
+        ),
+    )

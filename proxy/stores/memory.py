@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.core import bucket
 from proxy.core.claims import Claims, Shortfall
-from proxy.core.policy import BucketPolicy
+from proxy.core.policy import BucketPolicy, Unit
 from proxy.core.verdict import Reason
 from proxy.stores.quotas import Quotas
 
@@ -66,8 +66,8 @@ class MemoryStore:
         """What `reserve` would answer; spends nothing."""
         return self._shortfall(claims, now) if self._lacks(claims, now) else None
 
-    def settle(self, claims: Claims, now: float, *, unused: bool) -> None:
-        """Return the permits, and with `unused` whatever else has not come back by itself."""
+    def settle(self, claims: Claims, now: float, *, unused: bool, used_tokens: float | None = None) -> None:
+        """Return the permits, with `unused` whatever else has not come back by itself, and true tokens up."""
         held = self._held
         for key, _ in claims.caps:
             left = held[key] - 1
@@ -75,8 +75,11 @@ class MemoryStore:
                 held[key] = left
             else:
                 del held[key]
-        if unused and claims.receipt is not None:
-            self._refund(claims, claims.receipt, now)
+        if claims.receipt is not None:
+            if unused:
+                self._refund(claims, claims.receipt, now)
+            elif used_tokens is not None:
+                self._true_up(claims, claims.receipt, used_tokens, now)
 
     def in_flight(self, key: str) -> int:
         """Permits held under one cap."""
@@ -105,7 +108,8 @@ class MemoryStore:
                 return True
         for key, policy in claims.buckets:
             state = self._buckets.get(key)
-            if bucket.wait_s(bucket.FULL if state is None else state.tat, 1.0, policy, now):
+            tat = bucket.FULL if state is None else state.tat
+            if bucket.wait_s(tat, claims.cost(policy), policy, now):
                 return True
         return bool(claims.quotas) and any(
             self._quotas.wait_s(key, quota, now) for key, quota in claims.quotas
@@ -116,10 +120,13 @@ class MemoryStore:
         worst: Shortfall | None = None
         wait = 0.0
         for key, policy in claims.buckets:
-            lacking = bucket.wait_s(self._tat(key), 1.0, policy, now)
+            cost = claims.cost(policy)
+            lacking = bucket.wait_s(self._tat(key), cost, policy, now)
+            if lacking == bucket.NEVER:
+                return Shortfall(key, Reason.TOO_DEAR, lacking, 0.0, policy.label)
             if lacking > wait:
                 wait = lacking
-                worst = Shortfall(key, Reason.BUCKET_EMPTY, wait, 1 / policy.rate_per_s, policy.label)
+                worst = Shortfall(key, Reason.BUCKET_EMPTY, wait, cost / policy.rate_per_s, policy.label)
         for key, quota in claims.quotas:
             lacking = self._quotas.wait_s(key, quota, now)
             if lacking > wait:
@@ -137,7 +144,7 @@ class MemoryStore:
             state = self._buckets.get(key)
             if state is None:
                 state = self._buckets[key] = _Bucket()
-            state.tat = bucket.spend(state.tat, 1.0, policy, now)
+            state.tat = bucket.spend(state.tat, claims.cost(policy), policy, now)
             spent.append((state, state.tat, state.refunded_s))
         windows = [self._quotas.spend(key, quota, now) for key, quota in claims.quotas]
         claims.receipt = _Receipt(spent, windows)
@@ -145,16 +152,40 @@ class MemoryStore:
             self._sweep(now)
 
     def _refund(self, claims: Claims, receipt: _Receipt, now: float) -> None:
-        for (_, policy), (state, spent_to, refunded_s) in zip(claims.buckets, receipt.buckets, strict=True):
-            # Of the refunds since, those of later spends did not bring this one's turn forward; to count
-            # them all gives back too little at worst, never too much.
-            refunded_since_s = state.refunded_s - refunded_s
-            back_s = bucket.refundable_s(spent_to - refunded_since_s, 1.0, policy, now)
-            state.tat -= back_s
-            state.refunded_s += back_s
+        for (_, policy), spend in zip(claims.buckets, receipt.buckets, strict=True):
+            _give_back(spend, claims.cost(policy), policy, now)
         for (key, quota), window in zip(claims.quotas, receipt.windows, strict=True):
             self._quotas.refund(key, quota, window, now)
+
+    def _true_up(self, claims: Claims, receipt: _Receipt, used_tokens: float, now: float) -> None:
+        """The estimate was another: the rest comes back, or a debt is made that the next callers wait for."""
+        over = used_tokens - claims.tokens
+        for (key, policy), spend in zip(claims.buckets, receipt.buckets, strict=True):
+            if policy.unit is not _TOKENS:
+                continue
+            if over <= 0:
+                _give_back(spend, -over, policy, now)
+                continue
+            state = self._buckets.get(key)  # the bucket that was spent from may be full again, and forgotten
+            if state is None:
+                state = self._buckets[key] = _Bucket()
+            state.tat = bucket.spend(state.tat, over, policy, now)
 
     def _sweep(self, now: float) -> None:
         self._buckets = {key: state for key, state in self._buckets.items() if state.tat > now}
         self._sweep_at = max(SWEEP_FROM, 2 * len(self._buckets))
+
+
+def _give_back(spend: tuple[_Bucket, float, float], cost: float, policy: BucketPolicy, now: float) -> None:
+    """Give back the last `cost` of one spend, as far as it has not refilled."""
+    state, spent_to, refunded_s = spend
+    # Of the refunds since, those of later spends did not bring this one's turn forward; to count them all
+    # gives back too little at worst, never too much.
+    refunded_since_s = state.refunded_s - refunded_s
+    back_s = bucket.refundable_s(spent_to - refunded_since_s, cost, policy, now)
+    state.tat -= back_s
+    state.refunded_s += back_s
+
+
+_TOKENS: Final = Unit.TOKENS
+"""For the speed of `is`, as in `core/plan.py`."""

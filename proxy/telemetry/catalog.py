@@ -37,6 +37,8 @@ _COUNTERS: Final = (
     ("unknown_route_total", (), "Requests whose path no route matches."),
     ("crashes_total", (), "Calls ended by a defect of the proxy itself."),
     ("malformed_total", ("route",), "Requests that the route's dialect could not read."),
+    ("tokens_estimated_total", ("route",), "Tokens reserved for calls whose answers ended, as estimated."),
+    ("tokens_charged_total", ("route",), "Tokens charged for the same calls: as told, else as estimated."),
     ("log_lines_suppressed_total", (), "Log lines left out: too many alike within a second."),
     ("log_lines_lost_total", (), "Log lines that could not be written."),
 )
@@ -63,6 +65,8 @@ _GAUGES: Final = (
     ("breaker_next_probe_seconds", _UPSTREAM, "Time until the breaker lets a call through, 0 for now."),
     ("retry_budget_balance", _UPSTREAM, "Retries that the budget would pay for."),
     ("pressure", _UPSTREAM, "How full an upstream's queue is, 0 to 1."),
+    ("upstream_connections", (*_UPSTREAM, "state"), "Open connections to an upstream, by what they do."),
+    ("tasks", (), "Tasks of the event loop that have not ended."),
     ("draining", (), "1 while new calls are refused because the proxy is about to stop."),
     ("config_reload_timestamp_seconds", ("result",), "Unix time of the last reload with this result."),
     ("build_info", ("version",), "Always 1; the label is the version that runs."),

@@ -16,10 +16,39 @@ from proxy.core.verdict import Outcome, Reason
 MOST_VALUES: Final = 200
 """Distinct values one label may take. The configuration names them; this holds if something else does."""
 
-WAIT_BOUNDS_S: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0)
+WAIT_BOUNDS_S: Final[tuple[float, ...]] = (
+    0.001,
+    0.005,
+    0.01,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    20.0,
+    60.0,
+)
 """For time spent with us: from one turn of the loop to the longest queue anybody should configure."""
 
-ANSWER_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0)
+ANSWER_BOUNDS_S: Final[tuple[float, ...]] = (
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    600.0,
+)
 """For time spent upstream: from a cached tool answer to the 600 s at which the SDKs give up."""
 
 SCOPES: Final = frozenset({"caller", "run", "route", "upstream", "tool", "store", "proxy"})

@@ -19,6 +19,7 @@ from proxy.core.survey import OTHERS
 from proxy.core.verdict import Outcome, Reason
 from proxy.telemetry import families
 from proxy.telemetry.counts import SCOPES, Flow, Flows, Labels
+from proxy.telemetry.families import Row
 from proxy.telemetry.log import Log
 
 _FAILED: Final = Outcome.FAILED
@@ -32,8 +33,9 @@ LONGEST_WAIT_S: Final = 3600.0
 class Telemetry:
     """Counts what happened and tells it. Nothing here awaits, and nothing raises for what it is told.
 
-    `emit` is the core's `Emit`. `state` is asked once for every scrape. `classes` names the priorities by
-    rank; call `reclassify` when a reload changed them. Counters never fall and survive a reload.
+    `emit` is the core's `Emit`. `state`, `connections` (by upstream and what they do) and `tasks`
+    are asked once for every scrape. `classes` names the priorities by rank; call `reclassify` when a reload
+    changed them. Counters never fall and survive a reload.
 
     At any instant, for each route and priority: offered = admitted + refused + left + waiting, and
     settled = admitted - in flight. (By upstream only without fallbacks: who waited for one upstream may be
@@ -45,11 +47,15 @@ class Telemetry:
         *,
         classes: tuple[str, ...],
         state: Callable[[], GateState],
+        connections: Callable[[], Iterable[Row]] = tuple,
+        tasks: Callable[[], int] = int,
         log: Log | None = None,
         version: str = __version__,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._state = state
+        self._connections = connections
+        self._tasks = tasks
         self._log = log
         self._version = version
         self._wall = wall
@@ -59,6 +65,8 @@ class Telemetry:
         self._cap_labels, self._bucket_labels = Labels(), Labels()
         self._unknown_priority: defaultdict[str, int] = defaultdict(int)
         self._malformed: defaultdict[str, int] = defaultdict(int)
+        self._tokens_estimated: defaultdict[str, float] = defaultdict(float)
+        self._tokens_charged: defaultdict[str, float] = defaultdict(float)
         self._unknown_route = 0
         self._crashes = 0
         self._breaker_moves: defaultdict[tuple[str, ...], int] = defaultdict(int)
@@ -122,6 +130,12 @@ class Telemetry:
         """A request could not be read by its route's dialect."""
         self._malformed[self._labels.keep(route)] += 1
 
+    def tokens(self, route: str, estimated: float, used: float | None) -> None:
+        """A call whose tokens are counted was relayed; `used` is None where its answer did not tell."""
+        route = self._labels.keep(route)
+        self._tokens_estimated[route] += estimated
+        self._tokens_charged[route] += estimated if used is None else used
+
     def crashed(self, error: BaseException) -> None:
         """A call ended by a defect of the proxy itself."""
         self._crashes += 1
@@ -159,6 +173,8 @@ class Telemetry:
         """Called by the registry once a scrape."""
         yield from families.of_flows(self._flows)
         yield from families.of_state(self._state(), self._cap_labels, self._bucket_labels)
+        yield families.gauge("upstream_connections", self._connections())
+        yield families.gauge("tasks", [((), self._tasks())])
         yield families.counter("breaker_moves_total", self._breaker_moves.items())
         yield families.by_label("config_reloads_total", self._reloads)
         yield families.by_label("config_reload_timestamp_seconds", self._reloaded_at)
@@ -166,6 +182,8 @@ class Telemetry:
         yield families.counter("unknown_route_total", [((), self._unknown_route)])
         yield families.counter("crashes_total", [((), self._crashes)])
         yield families.by_label("malformed_total", self._malformed)
+        yield families.by_label("tokens_estimated_total", self._tokens_estimated)
+        yield families.by_label("tokens_charged_total", self._tokens_charged)
         yield families.counter("log_lines_suppressed_total", [((), self._log.suppressed if self._log else 0)])
         yield families.counter("log_lines_lost_total", [((), self._log.lost if self._log else 0)])
         yield families.by_label("build_info", {self._version: 1})

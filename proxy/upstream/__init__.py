@@ -6,6 +6,8 @@ target.py      an upstream: address, credentials, spans, connections
 pool.py        the idle connections        dial.py, tls.py, address.py    opening one
 connection.py  one connection: flow control, timer        answer.py    bytes → answer, no socket in it
 headers.py     the head we send        upload.py    a body that is pulled        retry_after.py    theirs
+judge.py       what an exchange says about its upstream
+httpx_bridge.py, httpx_line.py    HTTP/2, and what is behind an outbound proxy (outbound.py)
 """
 
 from proxy.upstream.contract import CallerGone, Downstream, Headers, Request, Result, UnsendableRequest

@@ -23,12 +23,15 @@ class Address:
     authority: bytes
     base_path: bytes
 
-    def target(self, rest: bytes, query: bytes) -> bytes:
-        """The request target for the part of a path that follows the route's prefix, byte for byte."""
+    def target(self, rest: bytes, query: bytes | None) -> bytes:
+        """The request target for the part of a path that follows the route's prefix, byte for byte.
+
+        A `query` of b"" is one with its question mark, None is none.
+        """
         if rest and not rest.startswith(b"/"):
             rest = b"/" + rest
         path = self.base_path + rest or b"/"
-        return path + b"?" + query if query else path
+        return path if query is None else path + b"?" + query
 
 
 def parse(url: str) -> Address:

@@ -19,6 +19,8 @@ MOST_HEAD_BYTES: Final = 64 * 1024
 """Status line, headers and interim answers together; also what may pass between two pieces of a body (chunk
 extensions, trailers). Precedents: Envoy 60 KiB, h11 16 KiB, nginx one page, Go's client 10 MiB."""
 
+TOO_LONG: Final = f"more than {MOST_HEAD_BYTES} bytes of headers"
+
 _SPECIAL: Final = HOP_BY_HOP | {b"connection", b"content-length"}
 
 
@@ -36,6 +38,7 @@ class Answer:
         "_encodings",
         "_has_length",
         "_head_bytes",
+        "_odd",
         "_parser",
         "_pieces",
         "_until_eof",
@@ -68,22 +71,48 @@ class Answer:
         self._has_length = False
         self._until_eof = False
         self._head_bytes = 0
+        self._odd = False  # the status line needs a second look
         self._encodings: tuple[bytes, ...] = ()
         self._connection: tuple[bytes, ...] = ()
 
     def feed(self, data: bytes) -> None:
         """Bytes arrived. Never raises; `phase`, `fault` and `buffered` tell what they were."""
-        if self.fault or self._parser is None:
+        if not data:
+            return
+        if not self._head_bytes and self.phase == HEAD and not data.startswith(b"HTTP/1."):
+            self._odd = True
+            if not data.startswith(b"H"):
+                self._fail("not HTTP/1.1: no status line")  # llhttp speaks RTSP and ICE too
+                return
+        if self.phase == HEAD and len(data) > MOST_HEAD_BYTES - self._head_bytes:
+            self._feed_large(data)
+        else:
+            self._feed(data)
+
+    def _feed_large(self, data: bytes) -> None:
+        """More than a head may have, in one read: fine if the head ends where it must."""
+        view, room = memoryview(data), MOST_HEAD_BYTES - self._head_bytes
+        self._feed(view[:room])
+        if self.phase == HEAD:
+            self._fail(TOO_LONG)
+        elif self.phase == COMPLETE:
+            self.keep = False  # and there is more
+        else:
+            self._feed(view[room:])
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        parser = self._parser
+        if self.fault or parser is None:
             return
         self._head_bytes += len(data)  # on_body sets it back: a body may be as long as it likes
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fail("the upstream switched protocols")
         except httptools.HttpParserError as error:
             self._fail(f"not HTTP/1.1: {error}")
-        if self._head_bytes > MOST_HEAD_BYTES and self.phase != COMPLETE:
-            self._fail(f"more than {MOST_HEAD_BYTES} bytes of headers")
+        if self._head_bytes > MOST_HEAD_BYTES and self.phase == BODY:
+            self._fail(TOO_LONG)
 
     def eof(self) -> None:
         """The upstream ended the stream well. That completes an answer that has no other end."""
@@ -125,7 +154,7 @@ class Answer:
             self.headers.append((name, value))
         elif name == b"content-length":
             self._has_length = True
-            self.headers.append((name, value))
+            self.headers.append((name, value.strip()))
         elif name == b"connection":
             self._connection += (value,)
         elif name == b"transfer-encoding":
@@ -144,9 +173,13 @@ class Answer:
             self.headers = []
             self._connection = self._encodings = ()
             self._has_length = False
+            self._odd = True
             return
         if not 200 <= status <= 599:
             self._fail(f"status {status}")
+            return
+        if self._odd and parser.get_http_version() not in {"1.0", "1.1"}:
+            self._fail("not HTTP/1.1: another version")
             return
         self._frame(status, parser)
 
@@ -164,6 +197,8 @@ class Answer:
         self.status = status
         if status in {204, 304}:
             # A 204 has no length; that of a 304 is the length of what was not sent, and optional.
+            if status == 204 and (self._encodings or self._says_more()):
+                self.keep = False  # who says so may send it too, and it would be the next call's answer
             self.headers = [field for field in self.headers if field[0] != b"content-length"]
             self.phase = COMPLETE
         elif self._bodiless:
@@ -172,17 +207,10 @@ class Answer:
         else:
             self.phase = BODY
             self._until_eof = not self._has_length and not self._encodings
-        if self._head_bytes > MOST_HEAD_BYTES:
-            self._measure()
+        self._head_bytes = 0
 
-    def _measure(self) -> None:
-        """The bytes fed so far may hold much of a body too: only then is the head measured field by field."""
-        head = sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if head <= MOST_HEAD_BYTES:
-            self._head_bytes = 0
-        else:
-            self.phase = HEAD
-            self._fail(f"more than {MOST_HEAD_BYTES} bytes of headers")
+    def _says_more(self) -> bool:
+        return any(name == b"content-length" and int(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, its chunk framing taken off."""

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from proxy.core.verdict import Reason
 from proxy.upstream.answer import COMPLETE, HEAD, Answer
 from proxy.upstream.patience import (
+    DEADLINE,
     NEVER,
     SEND_BODY,
     SEND_HEAD,
     SEND_REQUEST,
     TAKE_ANSWER,
     TAKE_REQUEST,
+    TOTAL,
     Patience,
 )
 
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from proxy.upstream.pool import Pool
 
 MOST_BUFFERED_BYTES: Final = 64 * 1024
-"""From here on the upstream is not read until the caller has taken what is there. One read more may arrive
-(256 KiB with asyncio and uvloop). Precedents: asyncio's and uvicorn's high-water marks, both 64 KiB."""
+"""`stream_buffer` where nothing is stated: from here on the upstream is not read until the caller has taken
+what is there, nor the caller until the upstream has. One read more may arrive (256 KiB with asyncio and
+uvloop). Precedents: asyncio's and uvicorn's high-water marks, both 64 KiB; nginx's `proxy_buffers`, 8 of 4 or
+8 KiB; Envoy's `per_connection_buffer_limit_bytes`, 1 MiB."""
 
 JOINED_BYTES: Final = 64 * 1024
 """A body up to this size leaves with its head in one write; copying a larger one costs more than a write."""
@@ -42,9 +46,11 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_all_sent",
         "_drain_waiter",
+        "_ends_at",
         "_first_byte_s",
         "_idle_s",
         "_loop",
+        "_most_buffered",
         "_patience",
         "_poll",
         "_pool",
@@ -68,8 +74,16 @@ class Connection(asyncio.Protocol):
         "stalled",
     )
 
-    def __init__(self, pool: Pool, *, first_byte_s: float, idle_s: float) -> None:
+    def __init__(
+        self,
+        pool: Pool[Connection],
+        *,
+        first_byte_s: float,
+        idle_s: float,
+        most_buffered: int = MOST_BUFFERED_BYTES,
+    ) -> None:
         self._pool = pool
+        self._most_buffered = most_buffered
         self._first_byte_s = first_byte_s
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
@@ -97,14 +111,20 @@ class Connection(asyncio.Protocol):
         self.over = False  # nothing more will come
         self.gone = False  # the caller left
         self.stalled = False  # the caller's turn lasted too long
-        self.late = False  # the call's own deadline passed
+        self.late = False  # the time is over, and not by the upstream's fault
 
     # ── one exchange ────────────────────────────────────────────────────────────────────────────────
 
-    def begin(self, *, bodiless: bool, clock: Callable[[], float], deadline: float) -> Answer:
-        """Start an exchange; the answer is filled as it arrives."""
+    def begin(
+        self, *, bodiless: bool, clock: Callable[[], float], deadline: float, ends_at: float = NEVER
+    ) -> Answer:
+        """Start an exchange; the answer is filled as it arrives.
+
+        `deadline` is for the head of the answer, `ends_at` for all of it.
+        """
         self._forget()
-        self._patience.begin(clock, deadline)
+        self._ends_at = ends_at
+        self._patience.begin(clock, min(deadline, ends_at))
         self.answer.reset(bodiless=bodiless)
         if self._transport.is_closing():
             self._fail(Reason.UPSTREAM_FAILED, "closed before the request was sent")
@@ -154,10 +174,10 @@ class Connection(asyncio.Protocol):
     def hand_over(self, task: asyncio.Task[Any] | None) -> None:
         """The head is there: it is the caller's turn. `task` is cancelled if that lasts too long.
 
-        The deadline of the call is met: it is about the start of the answer.
+        The deadline of the call is met: it is about the start of the answer. What is left is the total.
         """
         self._task = task
-        self._patience.deadline = NEVER
+        self._patience.deadline = self._ends_at
         if self.answer.phase == COMPLETE:
             self._patience.awaits_idly(TAKE_ANSWER)
         else:
@@ -197,6 +217,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if self._most_buffered != MOST_BUFFERED_BYTES:  # the default of asyncio and uvloop
+            self._transport.set_write_buffer_limits(self._most_buffered)
         self._pool.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -247,7 +269,7 @@ class Connection(asyncio.Protocol):
             self._fail(Reason.UPSTREAM_FAILED, answer.fault)
             self.abort()
         elif answer.phase != HEAD:
-            if answer.buffered >= MOST_BUFFERED_BYTES and not self.read_paused:
+            if answer.buffered >= self._most_buffered and not self.read_paused:
                 self.read_paused = True
                 self._transport.pause_reading()
             self.wake()
@@ -293,13 +315,18 @@ class Connection(asyncio.Protocol):
     def _expired(self, now: float) -> None:
         """Somebody's turn lasted too long: give the exchange up."""
         patience = self._patience
-        self.late = now >= patience.deadline
-        if not self.late and patience.turn == TAKE_REQUEST and self._progress():
+        overdue = now >= patience.deadline
+        if not overdue and patience.turn == TAKE_REQUEST and self._progress():
             patience.awaits(TAKE_REQUEST, self._idle_s)
             return
         task, self._task = self._task, None
-        self.stalled = not self.late and patience.turn in _CALLERS
-        why = "before the call's deadline" if self.late else f"within {patience.span_s:g}s"
+        by_caller = patience.turn in _CALLERS
+        why = f"within {patience.span_s:g}s"
+        if overdue:
+            whose = TOTAL if now >= self._ends_at else DEADLINE
+            self.late = by_caller or whose is DEADLINE
+            why = f"before {whose}"
+        self.stalled = by_caller and (not overdue or patience.turn == TAKE_ANSWER)
         if self.stalled:
             self.detail = f"{patience.turn} {why}"
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from proxy.core.verdict import Outcome, Reason
+from proxy.core.verdict import FAILED, Outcome, Reason
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -21,26 +21,35 @@ class UnsendableRequest(ValueError):
 class Downstream(Protocol):
     """The caller's side of one exchange.
 
-    `next_body` and `write` raise CallerGone. All four coroutines may be cancelled at any await.
+    `next_body`, `write` and `drained` raise CallerGone. Both coroutines may be cancelled at any await.
     """
 
     async def next_body(self) -> bytes | None:
         """The next piece of the request's body, None at its end."""
         ...
 
-    async def start(self, status: int, headers: Headers) -> None:
+    @property
+    def slow(self) -> bool:
+        """Has enough been written that the caller has not taken yet? Then wait until it is `drained`."""
+        ...
+
+    def start(self, status: int, headers: Headers) -> None:
         """The head of the answer."""
         ...
 
-    async def write(self, piece: bytes) -> None:
-        """A piece of the answer's body; suspends while the caller is slow."""
+    def write(self, piece: bytes) -> None:
+        """A piece of the answer's body."""
+        ...
+
+    async def drained(self) -> None:
+        """Return once the caller has taken enough of what was written."""
         ...
 
     def flush(self) -> None:
         """Nothing follows at once: what was handed over leaves now."""
         ...
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """The answer is complete. Not called for an answer that was cut."""
         ...
 
@@ -104,7 +113,7 @@ class Result:
         "status",
     )
 
-    def __init__(self, outcome: Outcome = Outcome.FAILED) -> None:
+    def __init__(self, outcome: Outcome = FAILED) -> None:
         self.outcome = outcome
         self.status: int | None = None
         self.reason: Reason | None = None

@@ -2,7 +2,7 @@
 
 The name is looked up for every connection. Several addresses are tried as in RFC 8305 (Happy Eyeballs): the
 next one starts a quarter of a second after the last, or when that failed, and the first to connect wins.
-uvloop's own create_connection has no such option.
+uvloop's own create_connection has no such option. An address that failed lately is tried last.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from proxy.upstream.address import Address
 STAGGER_S: Final = 0.25
 """RFC 8305 §5 recommends 250 ms."""
 
+SHUNNED_S: Final = 10.0
+"""An address that failed is tried after the others for this long: nginx's `fail_timeout`."""
+
 P = TypeVar("P", bound=asyncio.Protocol)
 Attempt = asyncio.Task[socket.socket]
 Sockaddr = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
@@ -30,27 +33,62 @@ class DialFailed(Exception):
     """No connection. The message is for the log: it names no host."""
 
 
-async def dial(address: Address, context: ssl.SSLContext | None, protocol: Callable[[], P]) -> P:
+class Shunned:
+    """The addresses of one upstream that failed lately. A name never has so few that none is left: they are
+    only tried last, so that a dead one of several costs its quarter of a second once, not at each dial."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failed_at: dict[Sockaddr, float] = {}
+
+    def last(self, candidates: list[Sockaddr]) -> list[Sockaddr]:
+        """The candidates, those that failed lately behind the others, else in their order."""
+        since = self._clock() - SHUNNED_S
+        self._failed_at = {each: at for each, at in self._failed_at.items() if at > since}
+        return sorted(candidates, key=self._failed_at.__contains__)
+
+    def add(self, candidate: Sockaddr) -> None:
+        """This one failed, or a later one was faster by all of its start."""
+        self._failed_at[candidate] = self._clock()
+
+
+async def dial(
+    address: Address, context: ssl.SSLContext | None, protocol: Callable[[], P], shunned: Shunned
+) -> P:
     """Open a connection and return its protocol. Takes as long as it takes: the caller keeps the time.
 
     Raises DialFailed. Cancelled, it leaves nothing open.
     """
     loop = asyncio.get_running_loop()
+    begun: P | None = None
+
+    def begin() -> P:
+        nonlocal begun
+        begun = protocol()
+        return begun
+
     try:
-        sock = await _first_of(await _resolve(address))
+        sock = await _first_of(shunned.last(await _resolve(address)), shunned)
         _, made = await loop.create_connection(
-            protocol, sock=sock, ssl=context, server_hostname=address.host if context else None
+            begin, sock=sock, ssl=context, server_hostname=address.host if context else None
         )
-    except ssl.SSLError as error:
-        raise DialFailed(tls.detail_of(error)) from None
-    except (socket.gaierror, UnicodeError):
-        raise DialFailed("name not resolved") from None
-    except OSError as error:
-        raise DialFailed(_words(error)) from None
+    except asyncio.CancelledError:
+        # uvloop 0.23 closes the transport then, and tells nothing of it to a protocol that it had told of the
+        # connection: nobody would ever count it as closed.
+        if begun is not None:
+            begun.connection_lost(None)
+        raise
+    except (OSError, UnicodeError) as error:
+        raise DialFailed(words(error)) from None
     return made
 
 
-def _words(error: OSError) -> str:
+def words(error: OSError | UnicodeError) -> str:
+    """Why no connection came about, for the log, without the host's name."""
+    if isinstance(error, ssl.SSLError):
+        return tls.detail_of(error)
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "name not resolved"
     if error.errno is None or isinstance(error, ConnectionResetError):
         return "connection reset while it was opened"
     return os.strerror(error.errno).lower()
@@ -65,8 +103,11 @@ async def _resolve(address: Address) -> list[Sockaddr]:
     return [candidate for candidate in chain(*zip_longest(first, second)) if candidate is not None]
 
 
-async def _first_of(candidates: list[Sockaddr]) -> socket.socket:
-    """A socket connected to the first address that answers. Raises the last address's OSError."""
+async def _first_of(candidates: list[Sockaddr], shunned: Shunned) -> socket.socket:
+    """A socket connected to the first address that answers. Raises the last address's OSError.
+
+    Those that were begun before the winner, and did not win, are shunned.
+    """
     if len(candidates) == 1:
         return await _connect(candidates[0])
     attempts: list[Attempt] = []
@@ -81,6 +122,10 @@ async def _first_of(candidates: list[Sockaddr]) -> socket.socket:
             winner = await _winner(attempts, within_s=None)
     finally:
         await _close_losers(attempts, winner)
+    for candidate, attempt in zip(candidates, attempts, strict=False):
+        if attempt is winner:
+            break
+        shunned.add(candidate)
     return (winner or attempts[-1]).result()
 
 

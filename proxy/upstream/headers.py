@@ -12,8 +12,12 @@ from typing import Final
 
 from proxy.upstream.contract import Headers, Request, UnsendableRequest
 
-CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"proxy-authorization")
-"""Where the callers of the known APIs carry a key. Dropped as soon as the configuration holds one."""
+CREDENTIALS: Final = (
+    b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"ocp-apim-subscription-key",
+    b"x-auth-token", b"proxy-authorization",
+)  # fmt: skip
+"""Where the callers of the known APIs carry a key. Dropped as soon as the configuration holds one. No cookie:
+the only ones a caller has for us are its upstream's own, which sessions are pinned by."""
 
 HOP_BY_HOP: Final = frozenset(
     b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
@@ -37,7 +41,12 @@ COMMON: Final = frozenset(
 """Names that need no second look: a lookup is cheaper than a match against the grammar."""
 
 TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-NOT_IN_A_TARGET: Final = bytes(range(0x21)) + b"\x7f"
+NOT_IN_A_TARGET: Final = bytes(range(0x21)) + b"\x7f#"
+"""Where a fragment begins one server would see another path than the next: Envoy refuses it too."""
+
+HOST: Final = re.compile(rb"[-.~!$&'()*+,;=:%\[\]\w]*")
+"""RFC 3986 §3.2.2, as wide as Envoy takes it: no blank, slash, `@` or markup."""
+
 REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE"})
 """CONNECT asks for a tunnel; TRACE would have the upstream echo the credentials that we put in."""
 
@@ -67,13 +76,22 @@ def options_of(connection: Iterable[bytes]) -> frozenset[bytes]:
 class RequestHead:
     """Writes request heads for one upstream: what never changes is encoded once."""
 
-    __slots__ = ("_breaks", "_fixed", "_origins", "_prefixes", "_special")
+    __slots__ = ("_breaks", "_fixed", "_origins", "_prefixes", "_special", "_trusted_hops")
 
-    def __init__(self, authority: bytes, credentials: Mapping[str, str], private: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        authority: bytes,
+        credentials: Mapping[str, str],
+        private: Iterable[str] = (),
+        *,
+        trusted_hops: int = 0,
+    ) -> None:
         """`credentials` replace the caller's, and headers named in `private` are dropped with those.
 
-        Raises UnsendableRequest if they cannot be sent.
+        `trusted_hops`: so many proxies in front of us say in X-Forwarded headers how a call began. Raises
+        UnsendableRequest if the credentials cannot be sent.
         """
+        self._trusted_hops = trusted_hops
         own = [(name.lower().encode(), value.encode("latin-1")) for name, value in credentials.items()]
         for name, value in own:
             check_field(name, value)
@@ -100,7 +118,7 @@ class RequestHead:
             if (prefix := prefixes.get(name)) is not None:
                 out += (prefix, value)
             elif (kind := self._special.get(name)) is None:
-                out += (self._learn(name), value)
+                out += self._learn(name, value)
             elif kind == _HOST:
                 host = value
             elif kind == _CONNECTION:
@@ -110,7 +128,7 @@ class RequestHead:
         if connection and connection != [b"keep-alive"]:
             _drop(out, options_of(connection))
         breaks = self._breaks + len(out) // 2 - 2
-        out.append(self._origin(request, host) if not forwarded else _forwarded(request, host, forwarded))
+        out.append(self._origin(request, host) if not forwarded else self._told(request, host, forwarded))
         breaks += out[-1].count(b"\n")
         out.append(_framing(request))
         head = b"".join(out)
@@ -121,23 +139,53 @@ class RequestHead:
                 check_field(*field)
         return head
 
-    def _learn(self, name: bytes) -> bytes:
-        """The beginning of a line for a name not seen before. Raises UnsendableRequest."""
+    def _learn(self, name: bytes, value: bytes) -> tuple[bytes, ...]:
+        """The line of a name not seen before, or () to drop it. Raises UnsendableRequest.
+
+        CGI and WSGI read `x_api_key` as `x-api-key`: what is not for the upstream is not for it under that
+        name either. Precedent: nginx's `underscores_in_headers off`, for all names.
+        """
         check_field(name, b"")
+        if name.replace(b"_", b"-") in self._special:
+            return ()
         prefix = _prefix(name)
         if len(self._prefixes) < MOST_LEARNT:
             self._prefixes[name] = prefix
-        return prefix
+        return prefix, value
 
     def _origin(self, request: Request, host: bytes) -> bytes:
         """The X-Forwarded fields of a call that brings none: the same for all calls of a caller."""
         key = (request.scheme, request.peer, host)
         lines = self._origins.get(key)
         if lines is None:
-            lines = _forwarded(request, host, [])
+            lines = self._told(request, host, [])
             if len(self._origins) < MOST_LEARNT:
                 self._origins[key] = lines
         return lines
+
+    def _told(self, request: Request, host: bytes, forwarded: Headers) -> bytes:
+        """The X-Forwarded fields, as Envoy writes them.
+
+        The caller's address is added to the list. What a caller says of its own scheme and host is believed
+        of one that comes through all the trusted hops, as the length of its list shows, and of no other.
+        """
+        if not HOST.fullmatch(host):
+            raise UnsendableRequest("the Host is none that can be forwarded")
+        proto = request.scheme.encode()
+        chain = [value for name, value in forwarded if name == b"x-forwarded-for"]
+        if 0 < self._trusted_hops <= b",".join(chain).count(b",") + len(chain[:1]):
+            for name, value in forwarded:
+                if name == b"x-forwarded-proto":
+                    proto = value
+                elif name == b"x-forwarded-host":
+                    host = value
+        if request.peer:
+            chain.append(request.peer)
+        told = zip(FORWARDED, (b", ".join(chain), proto, host), strict=True)
+        lines = [(name, value) for name, value in told if value]
+        for field in lines:
+            check_field(*field)
+        return b"".join(_prefix(name) + value for name, value in lines)
 
 
 def _prefix(name: bytes) -> bytes:
@@ -166,25 +214,3 @@ def _framing(request: Request) -> bytes:
     if request.body is None and request.has_body:
         return b"\r\ntransfer-encoding: chunked\r\n\r\n"
     return b"\r\ncontent-length: 0\r\n\r\n" if request.method in BODY_EXPECTED else b"\r\n\r\n"
-
-
-def _forwarded(request: Request, host: bytes, forwarded: Headers) -> bytes:
-    """The X-Forwarded fields: the caller's address is added to the list; proto and host are kept once set.
-
-    So the first proxy of a chain says how the call began, as behind nginx and Envoy with a trusted hop.
-    """
-    proto, chain = request.scheme.encode(), []
-    for name, value in forwarded:
-        if name == b"x-forwarded-for":
-            chain.append(value)
-        elif name == b"x-forwarded-proto":
-            proto = value
-        else:
-            host = value
-    if request.peer:
-        chain.append(request.peer)
-    told = zip(FORWARDED, (b", ".join(chain), proto, host), strict=True)
-    lines = [(name, value) for name, value in told if value]
-    for field in lines:
-        check_field(*field)
-    return b"".join(_prefix(name) + value for name, value in lines)

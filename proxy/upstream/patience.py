@@ -16,6 +16,10 @@ SEND_HEAD: Final = "no answer"
 SEND_BODY: Final = "no more of the answer"
 TAKE_ANSWER: Final = "no more of the answer taken by the caller"
 
+# What ends it whoever's turn it is: how the log goes on after "no answer before ...".
+DEADLINE: Final = "the call's deadline"
+TOTAL: Final = "the time for the whole call was over"
+
 
 class Patience:
     """Calls `expired` when somebody's turn lasted longer than it may.

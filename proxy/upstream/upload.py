@@ -11,23 +11,24 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Upload:
-    """Pulls a body and frames it: `length` bytes, or in chunks if that is None.
+    """Pulls a body and frames it: `length` bytes, or in chunks if that is None and it is to be `framed`.
 
     The first piece is pulled before a connection is chosen, so that a caller who sends nothing holds none.
     """
 
-    __slots__ = ("_downstream", "_left", "finished")
+    __slots__ = ("_downstream", "_framed", "_left", "finished")
 
-    def __init__(self, downstream: Downstream, length: int | None) -> None:
+    def __init__(self, downstream: Downstream, length: int | None, *, framed: bool = True) -> None:
         self._downstream = downstream
         self._left = length
+        self._framed = framed
         self.finished = False
 
     async def begin(self, *, within_s: float) -> bytes:
         """The first piece. Raises CallerGone, also when none comes within `within_s` seconds."""
         try:
             async with asyncio.timeout(within_s):
-                return await self._next()
+                return await self.next()
         except TimeoutError:
             raise CallerGone(f"none of the request's body sent by the caller within {within_s:g}s") from None
 
@@ -36,18 +37,18 @@ class Upload:
         while not self.finished and not connection.closing:
             await connection.drained()
             connection.caller_sends()
-            connection.write(await self._next())
+            connection.write(await self.next())
         if self.finished:
             connection.sent()
 
-    async def _next(self) -> bytes:
-        """The next piece, framed."""
+    async def next(self) -> bytes:
+        """The next piece, framed; it may be empty. Raises CallerGone."""
         piece = await self._downstream.next_body()
         if self._left is None:
             if piece is None:
                 self.finished = True
-                return LAST_CHUNK
-            return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+                return LAST_CHUNK if self._framed else b""
+            return b"%x\r\n%b\r\n" % (len(piece), piece) if piece and self._framed else piece
         if piece is None or len(piece) > self._left:
             raise CallerGone("the request's body was not of the length it was said to be")
         self._left -= len(piece)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from proxy.core.repeats import HORIZON_S, MOST, TELLING_BYTES, TRACES_PER_KEY, Key, Repeats
 
-KEY = Key("ann", "r1", b"/v1/chat", 120)
-OTHER = KEY._replace(length=121)
+KEY: Key = ("ann", "r1", b"/v1/chat", 120)
+OTHER: Key = (*KEY[:3], 121)
 
 
 def test_a_call_that_was_never_refused_is_new() -> None:
@@ -25,9 +25,9 @@ def test_another_path_caller_run_or_length_is_another_call() -> None:
     repeats.refused(KEY, None, 3.0, now=0.0)
     for other in (
         OTHER,
-        KEY._replace(caller="bob"),
-        KEY._replace(run="r2"),
-        KEY._replace(path=b"/v1/models"),
+        ("bob", *KEY[1:]),
+        (KEY[0], "r2", *KEY[2:]),
+        (*KEY[:2], b"/v1/models", KEY[3]),
     ):
         assert repeats.match(other, None, now=3.0) is None
 
@@ -54,7 +54,7 @@ def test_at_the_time_told_the_body_need_not_be_read() -> None:
 
 def test_the_length_alone_proves_an_early_repeat_of_a_long_body_only() -> None:
     repeats = Repeats()
-    long = KEY._replace(length=TELLING_BYTES)
+    long = (*KEY[:3], TELLING_BYTES)
     for key in (KEY, long):
         repeats.refused(key, None, 3.0, now=0.0)
     assert repeats.match(KEY, None, now=1.0) is None
@@ -112,7 +112,7 @@ def test_only_so_many_equal_calls_are_told_apart() -> None:
 def test_memory_is_bounded_and_the_oldest_are_forgotten_first() -> None:
     repeats = Repeats()
     for number in range(MOST + 5000):
-        repeats.refused(KEY._replace(length=number), None, 1.0, now=0.0)
+        repeats.refused((*KEY[:3], number), None, 1.0, now=0.0)
     assert len(repeats) == MOST
-    assert repeats.match(KEY._replace(length=0), None, now=1.0) is None
-    assert repeats.match(KEY._replace(length=MOST + 4999), None, now=1.0) is not None
+    assert repeats.match((*KEY[:3], 0), None, now=1.0) is None
+    assert repeats.match((*KEY[:3], MOST + 4999), None, now=1.0) is not None

@@ -25,7 +25,7 @@ class Server:
         self.refuse_as = refuse_as
 
     def __call__(self, method: str, body: bytes) -> Answer:
-        if not MCP.needs_body(method, "/mcp"):
+        if not MCP.needs_body(method.encode(), b"/mcp"):
             return Answer(405, [], b"")
         ask = MCP.read(body)
         results: dict[str, dict[str, Any]] = {

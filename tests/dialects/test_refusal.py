@@ -200,7 +200,7 @@ def test_only_an_mcp_post_needs_its_body_before_the_decision() -> None:
     needing = [
         (name, method)
         for name, dialect in DIALECTS.items()
-        for method in ("GET", "POST", "DELETE")
-        if dialect.needs_body(method, "/")
+        for method in (b"GET", b"POST", b"DELETE")
+        if dialect.needs_body(method, b"/")
     ]
-    assert needing == [("mcp", "POST")]
+    assert needing == [("mcp", b"POST")]

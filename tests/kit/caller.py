@@ -11,7 +11,7 @@ from proxy.upstream import CallerGone
 class FakeCaller:
     """Records the answer. Sends `pieces` as its body, then, if `hangs`, nothing and no end.
 
-    Hold `taking` (clear it) to be slow: `write` then waits. `pieces_in` counts the writes it has finished.
+    Hold `taking` (clear it) to be slow: what is written then is taken when it is set again.
     """
 
     def __init__(self, pieces: Iterable[bytes] = (), *, hangs: bool = False) -> None:
@@ -27,6 +27,7 @@ class FakeCaller:
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
         self.pieces: list[bytes] = []
+        self._untaken: list[bytes] = []
         self.ended = False
         self.pulls = 0
         self.flushes = 0
@@ -42,23 +43,36 @@ class FakeCaller:
             await asyncio.Event().wait()
         return None
 
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status, self.headers = status, headers
         self._something.set()
 
-    async def write(self, piece: bytes) -> None:
+    @property
+    def slow(self) -> bool:
+        return not self.taking.is_set()
+
+    def write(self, piece: bytes) -> None:
         if self.is_gone:
             raise CallerGone
         assert piece, "an empty piece is no piece"
+        self._untaken.append(piece)
+        if not self.slow:
+            self._take()
+
+    async def drained(self) -> None:
         await self.taking.wait()
-        self.pieces.append(piece)
-        self.body += piece
+        self._take()
+
+    def _take(self) -> None:
+        taken, self._untaken = self._untaken, []
+        self.pieces += taken
+        self.body += b"".join(taken)
         self._something.set()
 
     def flush(self) -> None:
         self.flushes += 1
 
-    async def end(self) -> None:
+    def end(self) -> None:
         self.ended = True
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:

@@ -80,7 +80,9 @@ class Peer:
         return await bounded(self.reader.readexactly(size))
 
     async def send(self, data: bytes) -> None:
-        """Send bytes, as they are."""
+        """Send bytes, as they are. Raises ConnectionError when the far side is gone."""
+        if self.writer.is_closing():
+            raise ConnectionResetError  # uvloop would say RuntimeError
         self.writer.write(data)
         await bounded(self.writer.drain())
 

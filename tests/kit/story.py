@@ -30,6 +30,7 @@ from proxy.core.policy import (
     RetryBudgetPolicy,
     RoutePolicy,
     ToolPolicy,
+    Unit,
     UpstreamPolicy,
 )
 from proxy.core.verdict import Outcome, Reason, Refusal
@@ -49,6 +50,12 @@ def bucket(
     """A bucket; its label is what a refusal shows."""
     label = f"{rate_per_s:g} requests/s"
     return BucketPolicy(f"bucket/{per}" if key is None else key, per, rate_per_s, burst, label)
+
+
+def tokens(rate_per_s: float, burst: float, per: Per = Per.CALLER, key: str | None = None) -> BucketPolicy:
+    """A bucket of tokens."""
+    label = f"{rate_per_s:g} tokens/s"
+    return BucketPolicy(f"tokens/{per}" if key is None else key, per, rate_per_s, burst, label, Unit.TOKENS)
 
 
 def quota(amount: int, window_s: int, per: Per = Per.CALLER) -> QuotaPolicy:
@@ -197,9 +204,9 @@ class Story:
         else:
             self._note(call, verdict)
 
-    def settle(self, name: str, outcome: Outcome) -> None:
+    def settle(self, name: str, outcome: Outcome, used_tokens: float | None = None) -> None:
         """End what was granted; `ends` calls this."""
-        self.gate.settle(self._grants.pop(name), outcome, self.clock())
+        self.gate.settle(self._grants.pop(name), outcome, self.clock(), used_tokens=used_tokens)
         self.tell()
 
     def leave(self, name: str) -> None:
@@ -252,8 +259,9 @@ def arrives(
     retry: bool = False,
     within: float = float("inf"),
     may_wait: bool = True,
+    tokens: float = 0.0,
 ) -> Happens:
-    """A call comes in. `within` is its deadline in seconds from now."""
+    """A call comes in. `within` is its deadline in seconds from now, `tokens` what it is likely to cost."""
 
     def act(story: Story) -> None:
         now = story.clock()
@@ -266,15 +274,16 @@ def arrives(
             arrived_at=now,
             deadline=now + within,
             is_retry=retry,
+            tokens=tokens,
         )
         story.offer(name, call, may_wait=may_wait)
 
     return Happens(f"{name} arrived", act)
 
 
-def ends(name: str, outcome: Outcome = Outcome.SUCCEEDED) -> Happens:
-    """A call that was admitted ends."""
-    return Happens(f"{name} {outcome}", lambda story: story.settle(name, outcome))
+def ends(name: str, outcome: Outcome = Outcome.SUCCEEDED, *, used_tokens: float | None = None) -> Happens:
+    """A call that was admitted ends; `used_tokens` is what its answer told."""
+    return Happens(f"{name} {outcome}", lambda story: story.settle(name, outcome, used_tokens))
 
 
 def leaves(name: str) -> Happens:

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PIN = re.compile(r"([a-z0-9._-]+)==([0-9][0-9a-z.]*)")
-TARGETS = ["setup", "run", "test", "check", "load", "compare", "constraints", "clean"]
+TARGETS = ["setup", "run", "test", "check", "load", "soak", "compare", "profile", "constraints", "clean"]
 
 
 def pins() -> dict[str, str]:

@@ -6,11 +6,31 @@ how many of each there are, and how many hold.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
+import pytest_asyncio
+import uvloop
+
+from tests.kit.bench import Bench, bench_with
 
 CATEGORY = "conformance"
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that serves; the relay's own tests (tests/upstream) run on asyncio's too."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def bench() -> AsyncIterator[Bench]:
+    """One proxy for all cases of a module, which is `pytest.mark.asyncio(loop_scope="module")`."""
+    async with bench_with() as bench:
+        yield bench
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

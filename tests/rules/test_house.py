@@ -21,7 +21,6 @@ LATER = {
     Reason.STORE_DOWN,
     Reason.RUN_BUDGET_SPENT,
     Reason.RUN_HALTED,
-    Reason.TOO_DEAR,
 }
 """In the closed list, and rendered by every dialect, but not given by this release."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.policy import BucketPolicy, CapPolicy, Per, Policy, QueuePolicy, QuotaPolicy
+from proxy.core.policy import BucketPolicy, CapPolicy, Per, Policy, QueuePolicy, QuotaPolicy, Unit
 from proxy.settings import from_upstream, parse, to_policy
 from proxy.settings.policies import shed_at
 
@@ -32,6 +32,25 @@ def test_a_bucket_counts_for_its_route_unless_it_says_otherwise() -> None:
 )
 def test_the_default_burst_is_one_second_of_the_rate_and_at_least_one(rate: str, burst: float) -> None:
     assert bucket(f"{{rate: {rate}}}").burst == burst
+
+
+def test_a_bucket_of_tokens_holds_by_default_all_that_its_rate_states() -> None:
+    assert bucket("{rate: 200k tokens/minute, per: caller}") == BucketPolicy(
+        "route:chat/caller/tokens/60s",
+        Per.CALLER,
+        200_000 / 60,
+        200_000.0,
+        "200000 tokens/minute",
+        Unit.TOKENS,
+    )
+    assert bucket("{rate: 200k tokens/minute, burst: 50k}").burst == 50_000.0
+    assert bucket("{rate: 200k tokens/minute, per: upstream}").key == "upstream:a/tokens"
+
+
+def test_only_a_route_with_a_bucket_of_tokens_counts_them() -> None:
+    route = "routes: [{{name: chat, path: /, upstream: a, buckets: [{{rate: 5 {}/s}}]}}]\n"
+    for unit, counts in (("requests", False), ("tokens", True)):
+        assert policy(UPSTREAM + route.format(unit)).routes["chat"].counts_tokens is counts
 
 
 def test_the_key_of_a_bucket_survives_a_new_amount_and_a_new_burst() -> None:

@@ -52,6 +52,8 @@ def test_the_label_of_a_rate_means_the_same_rate(amount: int, seconds: int) -> N
         ("2k requests/hour", "2000 requests/hour"),
         ("1.5M requests per day", "1500000 requests/day"),
         ("0.5 requests/second", "0.5 requests/second"),
+        ("200k tokens/minute", "200000 tokens/minute"),
+        ("1 tokens per 3s", "1 token/3s"),
     ],
 )
 def test_a_rate_has_one_label_however_it_is_written(text: str, label: str) -> None:
@@ -131,3 +133,18 @@ def test_what_an_editor_marks_as_wrong_is_refused(parse, pattern: str, data: st.
     except ValueError:
         return
     assert re.search(pattern, value)
+
+
+@pytest.mark.parametrize(("value", "burst"), [(50, 50), ("50", 50), ("50k", 50_000), ("1.5M", 1_500_000)])
+def test_a_burst_may_be_written_in_thousands(value: object, burst: int) -> None:
+    assert units.burst(value) == burst
+
+
+@pytest.mark.parametrize("value", [0, "0", "5k tokens", "1.5", True, None, "2000M", "k", -5, float("nan")])
+def test_a_burst_that_is_no_whole_number_of_something_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match=re.escape("; write")):
+        units.burst(value)
+
+
+def test_a_rate_says_what_it_counts() -> None:
+    assert (units.rate("5 tokens/s").unit, units.rate("5 requests/s").unit) == ("tokens", "requests")

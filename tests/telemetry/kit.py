@@ -53,7 +53,13 @@ class Told:
         self.state = state
         self.log = Log(self.out, clock=self.clock, wall=self.wall, lines_per_s=lines_per_s)
         self.telemetry = Telemetry(
-            classes=CLASSES, state=lambda: self.state, log=self.log, version="1.2.3", wall=self.wall
+            classes=CLASSES,
+            state=lambda: self.state,
+            connections=lambda: [(("openai", "in_use"), 7), (("openai", "idle"), 2)],
+            tasks=lambda: 11,
+            log=self.log,
+            version="1.2.3",
+            wall=self.wall,
         )
         self.emit = self.telemetry.emit
 

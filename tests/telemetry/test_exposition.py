@@ -33,6 +33,7 @@ def told_of_everything() -> Told:
     told.telemetry.relayed(one, "openai", outcome=Outcome.FAILED, status=500, total_s=1.0, first_byte_s=0.5)
     told.telemetry.unknown_priority("chat")
     told.telemetry.malformed("chat")
+    told.telemetry.tokens("chat", 100.0, None)
     told.telemetry.reloaded(ok=True)
     return told
 
@@ -55,6 +56,13 @@ def test_every_number_of_the_gates_state_is_a_gauge() -> None:
     assert seen.get("breaker_next_probe_seconds", **openai) == 3.5
     assert seen.get("retry_budget_balance", **openai) == 9.75
     assert seen.get("pressure", **openai) == 0.625
+
+
+def test_what_the_proxy_holds_open_is_a_gauge() -> None:
+    seen = Told().scrape()
+    assert seen.get("upstream_connections", upstream="openai", state="in_use") == 7
+    assert seen.get("upstream_connections", upstream="openai", state="idle") == 2
+    assert seen.get("tasks") == 11
 
 
 def test_a_breaker_is_in_exactly_one_phase() -> None:

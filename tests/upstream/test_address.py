@@ -35,12 +35,13 @@ def test_a_url_that_is_no_upstream(url: str):
 @pytest.mark.parametrize(
     ("base", "rest", "query", "target"),
     [
-        ("", b"", b"", b"/"),
-        ("", b"/v1/chat", b"", b"/v1/chat"),
-        ("/base/", b"", b"", b"/base"),
+        ("", b"", None, b"/"),
+        ("", b"/v1/chat", None, b"/v1/chat"),
+        ("", b"/v1/chat", b"", b"/v1/chat?"),
+        ("/base/", b"", None, b"/base"),
         ("/base", b"v1", b"a=b", b"/base/v1?a=b"),
         ("/base", b"//x/../%2F;p", b"q=%20+&&", b"/base//x/../%2F;p?q=%20+&&"),
     ],
 )
-def test_targets_are_joined_byte_for_byte(base: str, rest: bytes, query: bytes, target: bytes):
+def test_targets_are_joined_byte_for_byte(base: str, rest: bytes, query: bytes | None, target: bytes):
     assert parse("http://a.test" + base).target(rest, query) == target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,6 +86,14 @@ def test_a_large_body_behind_a_small_head_in_one_read_is_fine():
     answer = asked()
     answer.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000)
     assert (answer.phase, answer.fault, len(answer.take())) == (COMPLETE, "", 300_000)
+
+
+@pytest.mark.parametrize("bodiless", [True, False])
+def test_much_behind_an_answer_without_a_body_is_nobodys(bodiless: bool):
+    answer = asked(bodiless=bodiless)
+    status = b"200 OK" if bodiless else b"204 No Content"
+    answer.feed(b"HTTP/1.1 %b\r\n\r\n%b" % (status, b"\r\n" * MOST_HEAD_BYTES))
+    assert (answer.phase, answer.keep) == (COMPLETE, False)
 
 
 def test_a_head_that_is_too_large_is_refused_even_when_it_comes_whole_with_its_body():

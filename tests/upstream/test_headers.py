@@ -82,7 +82,8 @@ def test_forwarded_fields_are_continued():
         (b"x-forwarded-host", b"first.test"),
         (b"host", b"second.test"),
     ]
-    head = PLAIN.write(Request(b"GET", b"/", headers, peer=b"3.3.3.3"))
+    behind_two = RequestHead(b"api.test", {}, trusted_hops=2)
+    head = behind_two.write(Request(b"GET", b"/", headers, peer=b"3.3.3.3"))
     assert fields(head)[1:] == [
         (b"x-forwarded-for", b"1.1.1.1, 2.2.2.2, 3.3.3.3"),
         (b"x-forwarded-proto", b"https"),

@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import pytest
+
+from proxy.core.verdict import Outcome, Reason
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
+from tests.kit.ports import dead_port
 from tests.kit.scripted import OK, Peer, Scripted, answering, bounded, until
+from tests.kit.scripted_h2 import ScriptedH2, Stream
 
 
 async def test_the_connection_used_last_is_used_first():
@@ -136,3 +143,93 @@ async def test_aborting_cuts_what_runs():
         upstream.abort()
         result, _ = await bounded(asking)
     assert (result.complete, result.gone) == (False, False)
+
+
+# ── the most that may be open ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_who_finds_no_room_waits_for_a_connection_and_opens_none(http2: bool):
+    go_on = asyncio.Event()
+    async with slowly(go_on, http2=http2) as scripted:
+        async with upstream_at(scripted.url, max_connections=2, http2=http2) as upstream:
+            asking = [asyncio.create_task(ask(upstream, get())) for _ in range(5)]
+            await until(lambda: scripted.connections == 2 and len(upstream.pool._waiting) == 3)
+            go_on.set()
+            results = [result for result, _ in await bounded(asyncio.gather(*asking))]
+            assert repr(upstream.pool) == "<Pool 0 in use, 2 idle>"
+    assert all(result.complete for result in results)
+    assert scripted.connections == 2
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_who_finds_no_room_in_time_says_nothing_about_the_upstream(http2: bool):
+    go_on = asyncio.Event()
+    async with slowly(go_on, http2=http2) as scripted:
+        async with upstream_at(scripted.url, max_connections=1, connect_s=0.03, http2=http2) as upstream:
+            first = asyncio.create_task(ask(upstream, get()))
+            await until(lambda: upstream.pool.in_use)
+            result, _ = await ask(upstream, get())
+            go_on.set()
+            await first
+    assert (result.outcome, result.reason) == (Outcome.UNUSED, Reason.UPSTREAM_FAILED)
+    assert result.detail == "every connection that is allowed is in use"
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_room_that_a_leaving_caller_was_told_of_is_the_next_ones(http2: bool):
+    go_on = asyncio.Event()
+    async with slowly(go_on, http2=http2) as scripted:
+        async with upstream_at(scripted.url, max_connections=1, idle_for_s=60, http2=http2) as upstream:
+            first = asyncio.create_task(ask(upstream, get()))
+            await until(lambda: upstream.pool.in_use)
+            leaving = FakeCaller()
+            second = asyncio.create_task(ask(upstream, get(), leaving))
+            await until(lambda: len(upstream.pool._waiting) == 1)
+            third = asyncio.create_task(ask(upstream, get()))
+            await until(lambda: len(upstream.pool._waiting) == 2)
+            waiter = upstream.pool._waiting[0]
+            waiter.add_done_callback(lambda _: leaving.leave())
+            go_on.set()
+            results = [(await bounded(call))[0] for call in (first, second, third)]
+    assert [result.complete for result in results] == [True, False, True]
+    assert results[1].gone
+
+
+async def test_a_connection_that_fails_to_open_makes_room():
+    async with upstream_at(f"http://127.0.0.1:{dead_port()}", max_connections=1) as upstream:
+        results = await bounded(asyncio.gather(*(ask(upstream, get()) for _ in range(3))))
+        assert not upstream.pool._waiting
+    assert {result.detail for result, _ in results} == {"connection refused"}
+
+
+@asynccontextmanager
+async def slowly(go_on: asyncio.Event, *, http2: bool) -> AsyncIterator[Scripted | ScriptedH2]:
+    """An upstream that answers nobody before `go_on`."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await go_on.wait()
+            await peer.send(OK)
+
+    async def script_of_stream(stream: Stream) -> None:
+        await go_on.wait()
+        stream.answer(200, b"ok")
+
+    async with ScriptedH2(script_of_stream) if http2 else Scripted(script) as scripted:
+        yield scripted
+
+
+async def test_room_that_was_told_to_one_who_is_cancelled_then_is_told_to_the_next():
+    async with Scripted(answering(OK)) as scripted:
+        async with upstream_at(scripted.url, max_connections=1, idle_for_s=60) as upstream:
+            await ask(upstream, get())
+            pool = upstream.pool
+            connection = pool.take()
+            first, second = (asyncio.create_task(pool.room()) for _ in range(2))
+            await until(lambda: len(pool._waiting) == 2)
+            pool.release(connection)
+            first.cancel()
+            assert await bounded(second) is connection
+            connection.close()

@@ -89,7 +89,7 @@ async def test_an_answer_without_a_length_ends_with_its_connection():
 @pytest.mark.parametrize(
     "raw",
     [
-        b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
         b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\netag: x\r\n\r\n",
     ],
 )
@@ -99,6 +99,16 @@ async def test_a_204_and_a_304_have_no_body_and_no_length(raw: bytes):
         again, _ = await ask(upstream, get())
     assert (caller.body, caller.all(b"content-length"), result.complete) == (b"", [], True)
     assert again.reused
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 5", b"transfer-encoding: chunked"])
+async def test_a_204_that_announces_a_body_is_the_last_answer_of_its_connection(framing: bytes):
+    raw = b"HTTP/1.1 204 No Content\r\n%b\r\n\r\n" % framing
+    async with Scripted(answering(raw, OK)) as scripted, upstream_at(scripted.url) as upstream:
+        result, caller = await ask(upstream, get())
+        again, _ = await ask(upstream, get())
+    assert (caller.body, caller.all(b"content-length"), result.complete) == (b"", [], True)
+    assert not again.reused
 
 
 async def test_the_answer_to_head_keeps_its_length_and_has_no_body():

@@ -166,7 +166,10 @@ async def test_a_connection_closed_before_the_head_is_a_failure(raw: bytes):
 
 
 async def test_no_more_connections_than_allowed():
-    async with Scripted(silent) as scripted, upstream_at(scripted.url, max_connections=1) as upstream:
+    async with (
+        Scripted(silent) as scripted,
+        upstream_at(scripted.url, max_connections=1, connect_s=0.2) as upstream,
+    ):
         first = FakeCaller()
         waiting = asyncio.create_task(ask(upstream, post(), first))
         await until(lambda: scripted.requests)

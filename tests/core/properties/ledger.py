@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 from proxy.core.gate import Grant
-from proxy.core.policy import BucketPolicy, Policy, QuotaPolicy
+from proxy.core.policy import BucketPolicy, Policy, QuotaPolicy, Unit
 
 GRAIN_S = 1e-5
 
 
+@dataclass
+class Row:
+    """What a bucket lost at one instant: what was reserved and is used, or what was used beyond it."""
+
+    at: float
+    cost: float
+    grant: Grant
+    policy: BucketPolicy
+
+
 class Ledger:
-    """Every grant, in order of time; those that were not used are struck out again."""
+    """Every grant, in order of time; those that were not used are struck out again, estimates corrected."""
 
     def __init__(self) -> None:
         self.held: list[Grant] = []
-        self._of_bucket: dict[str, list[tuple[Grant, BucketPolicy]]] = defaultdict(list)
+        self._of_bucket: dict[str, list[Row]] = defaultdict(list)
         self._quota: dict[str, tuple[float, list[Grant]]] = {}
         self._cap_allows: dict[str, int] = {}
 
@@ -23,20 +34,31 @@ class Ledger:
         """Write it down and check every promise that a grant could break."""
         self.held.append(grant)
         for key, policy in grant.claims.buckets:
-            self._of_bucket[key].append((grant, policy))
+            cost = grant.call.tokens if policy.unit is Unit.TOKENS else 1.0
+            self._of_bucket[key].append(Row(grant.at, cost, grant, policy))
             self._check_rate(key, policy)
         for key, quota in grant.claims.quotas:
             self._check_quota(key, quota, grant)
 
-    def settled(self, grant: Grant, *, unused: bool) -> None:
+    def settled(self, grant: Grant, now: float, *, unused: bool, used_tokens: float | None = None) -> None:
         self.held.remove(grant)
+        if not unused and used_tokens is not None:
+            self._trued_up(grant, used_tokens, now)
         if unused:
             for key, _ in grant.claims.buckets:
-                self._of_bucket[key] = [row for row in self._of_bucket[key] if row[0] is not grant]
+                self._of_bucket[key] = [row for row in self._of_bucket[key] if row.grant is not grant]
             for key, _ in grant.claims.quotas:
                 counted = self._quota[key][1]
                 if grant in counted:
                     counted.remove(grant)
+
+    def _trued_up(self, grant: Grant, used_tokens: float, now: float) -> None:
+        for key, policy in grant.claims.buckets:
+            rows = self._of_bucket[key]
+            for row in [row for row in rows if row.grant is grant and policy.unit is Unit.TOKENS]:
+                if used_tokens > row.cost:
+                    rows.append(Row(now, used_tokens - row.cost, grant, policy))
+                row.cost = min(row.cost, used_tokens)
 
     def adopted(self, policy: Policy) -> None:
         """Buckets with other numbers begin a new count; caps that shrank let their holders finish."""
@@ -47,7 +69,7 @@ class Ledger:
         ]
         for key, rows in self._of_bucket.items():
             kept = [bucket for bucket in states if key.startswith(f"{bucket.key}|")]
-            self._of_bucket[key] = [row for row in rows if row[1] in kept]
+            self._of_bucket[key] = [row for row in rows if row.policy in kept]
         self._cap_allows = self._held_by_key()
 
     def check_held(self, counted: dict[str, int], slots: dict[str, int]) -> None:
@@ -69,19 +91,22 @@ class Ledger:
     def check_level(self, key: str, policy: BucketPolicy, level: float, now: float) -> None:
         """The bucket has lost what was used, and nothing else."""
         full_at = float("-inf")
-        for grant, _ in self._of_bucket[key]:
-            full_at = max(full_at, grant.at) + 1 / policy.rate_per_s
+        for row in self._of_bucket[key]:
+            full_at = max(full_at, row.at) + row.cost / policy.rate_per_s
         used = max(0.0, full_at - now) * policy.rate_per_s
         assert level <= max(0.0, policy.burst - used) + GRAIN_S * policy.rate_per_s
 
     def bucket_rows(self) -> list[tuple[str, BucketPolicy]]:
-        return [(key, rows[-1][1]) for key, rows in self._of_bucket.items() if rows]
+        return [(key, rows[-1].policy) for key, rows in self._of_bucket.items() if rows]
 
     def _check_rate(self, key: str, policy: BucketPolicy) -> None:
-        times = [grant.at for grant, of in self._of_bucket[key] if of == policy]
-        for count, began in enumerate(reversed(times), start=1):
-            may = policy.burst + policy.rate_per_s * (times[-1] - began + GRAIN_S)
-            assert count <= may, f"{count} of {key} in {times[-1] - began}s, {may} are allowed"
+        """At a grant: what was reserved in any window that ends with it, corrected as far as is known."""
+        rows = [row for row in self._of_bucket[key] if row.policy == policy]
+        spent, now = 0.0, rows[-1].at
+        for row in reversed(rows):
+            spent += row.cost
+            may = policy.burst + policy.rate_per_s * (now - row.at + GRAIN_S)
+            assert spent <= may, f"{spent} of {key} in {now - row.at}s, {may} are allowed"
 
     def _check_quota(self, key: str, quota: QuotaPolicy, grant: Grant) -> None:
         began, counted = self._quota.get(key, (float("-inf"), []))

@@ -15,6 +15,7 @@ from proxy.core.policy import (
     RetryBudgetPolicy,
     RoutePolicy,
     ToolPolicy,
+    Unit,
     UpstreamPolicy,
 )
 
@@ -25,22 +26,32 @@ CALLERS = ("ann", "bob", "cy")
 RUNS = ("", "run-1", "run-2")
 TOOLS = ("", "read", "write", "else-1", "else-2")
 
+TOKENS = (0.0, 0.5, 1.0, 1.0, 2.5, 4.0)
+"""What calls are estimated to cost: nothing, little, and more than some buckets can hold."""
+
+USED = (None, None, 0.0, 0.5, 1.0, 2.5, 7.0)
+"""What they prove to have used, beside nothing being known."""
+
 RATES = (0.1, 0.5, 1.0, 1 / 3, 3.0)
 
 
 @st.composite
 def bucket_policies(draw: st.DrawFn, prefix: str) -> tuple[BucketPolicy, ...]:
-    pers = draw(st.lists(st.sampled_from(Per), unique=True, max_size=2))
+    kinds = st.tuples(st.sampled_from(Per), st.sampled_from(Unit))
+    pers = draw(st.lists(kinds, unique=True, max_size=3))
+    if "/" in prefix:  # tools cost no tokens
+        pers = list({per: (per, Unit.REQUESTS) for per, _ in pers}.values())
     return tuple(
         BucketPolicy(
             # As `settings/policies.py` names them: the bucket of an upstream is one for all routes.
-            key="all/upstream" if is_common else f"{prefix}/{per}",
+            key=f"all/upstream/{unit}" if is_common else f"{prefix}/{per}/{unit}",
             per=per,
             rate_per_s=0.5 if is_common else draw(st.sampled_from(RATES)),
             burst=3.0 if is_common else float(draw(st.sampled_from((1, 1.5, 2, 5)))),
             label="so many",
+            unit=unit,
         )
-        for per in pers
+        for per, unit in pers
         for is_common in (per is Per.UPSTREAM and "/" not in prefix,)
     )
 

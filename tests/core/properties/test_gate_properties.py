@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from proxy.core.call import Call
 from proxy.core.policy import Policy
 from proxy.core.verdict import Outcome
-from tests.core.properties.policies import CALLERS, RUNS, TOOLS, UPSTREAMS, policies
+from tests.core.properties.policies import CALLERS, RUNS, TOKENS, TOOLS, UPSTREAMS, USED, policies
 from tests.core.properties.world import World
 
 pytestmark = pytest.mark.slow
@@ -41,6 +41,7 @@ class GateMachine(RuleBasedStateMachine):
         may_wait=st.sampled_from((True, True, True, True, False)),
         times=st.sampled_from((1, 2, 5)),
         late_s=st.sampled_from((0.0, 0.0, 0.0, 1.5)),
+        tokens=st.sampled_from(TOKENS),
     )
     def offer(
         self,
@@ -55,6 +56,7 @@ class GateMachine(RuleBasedStateMachine):
         may_wait: bool,
         times: int,
         late_s: float,
+        tokens: float,
     ) -> None:
         world = self.world
         world.clock.advance(late_s)
@@ -69,15 +71,16 @@ class GateMachine(RuleBasedStateMachine):
                 arrived_at=world.now,
                 deadline=world.now + within,
                 is_retry=is_retry,
+                tokens=tokens,
             )
             world.offer(call, upstream, may_wait=may_wait, timer_is_late=late_s > 0)
 
     @precondition(lambda self: self.world.ledger.held)
-    @rule(which=picks, outcome=st.sampled_from(Outcome))
-    def settle(self, which: int, outcome: Outcome) -> None:
+    @rule(which=picks, outcome=st.sampled_from(Outcome), used_tokens=st.sampled_from(USED))
+    def settle(self, which: int, outcome: Outcome, used_tokens: float | None) -> None:
         held = self.world.ledger.held
         grant = held[which % len(held)]
-        self.world.settle(grant, outcome)
+        self.world.settle(grant, outcome, used_tokens if grant.call.tokens else None)
         with pytest.raises(RuntimeError, match="settled twice"):
             self.world.gate.settle(grant, outcome, self.world.now)
 

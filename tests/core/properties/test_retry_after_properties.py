@@ -12,7 +12,7 @@ from proxy.core.call import Call
 from proxy.core.gate import Grant
 from proxy.core.policy import Policy
 from proxy.core.verdict import Outcome, Reason, Refusal
-from tests.core.properties.policies import CALLERS, RUNS, TOOLS, UPSTREAMS, policies
+from tests.core.properties.policies import CALLERS, RUNS, TOKENS, TOOLS, UPSTREAMS, policies
 from tests.core.properties.test_storms import walk
 from tests.core.properties.world import World
 
@@ -37,6 +37,7 @@ def test_who_comes_back_alone_when_told_is_admitted(
         "caller": chance.choice(CALLERS),
         "run": chance.choice(RUNS),
         "tool": chance.choice(TOOLS),
+        "tokens": chance.choice(TOKENS),
     }
     upstream = chance.choice(UPSTREAMS)
     # It spends what it can, and what it began ends well or badly: buckets empty and the breaker open at once.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from proxy.core.call import Call
 from proxy.core.policy import Policy
 from proxy.core.verdict import Outcome
-from tests.core.properties.policies import CALLERS, RUNS, TOOLS, UPSTREAMS, policies
+from tests.core.properties.policies import CALLERS, RUNS, TOKENS, TOOLS, UPSTREAMS, USED, policies
 from tests.core.properties.world import World
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,8 @@ def walk(world: World, chance: Random, steps: int) -> None:
             upstream = chance.choice(UPSTREAMS[: chance.choice((1, 2))])
             world.offer(some_call(world, chance, names), upstream, timer_is_late=is_late)
         elif step < 0.8 and world.ledger.held:
-            world.settle(chance.choice(world.ledger.held), chance.choice(OUTCOMES))
+            grant, outcome = chance.choice(world.ledger.held), chance.choice(OUTCOMES)
+            world.settle(grant, outcome, chance.choice(USED) if grant.call.tokens else None)
         elif step < 0.85 and world.waiters:
             world.leave(chance.choice(world.waiters))
         elif step < 0.9 and world.waiters:
@@ -53,6 +54,7 @@ def some_call(world: World, chance: Random, names: list[str]) -> Call:
         arrived_at=world.now,
         deadline=world.now + chance.choice((float("inf"), float("inf"), 8.0, 1.5)),
         is_retry=chance.random() < 0.2,
+        tokens=chance.choice(TOKENS),
     )
 
 

@@ -9,9 +9,9 @@ from proxy.core.call import Call
 from proxy.core.claims import Claims, Shortfall
 from proxy.core.events import Admitted, Event, Left, Settled
 from proxy.core.gate import Gate, Grant
-from proxy.core.policy import Policy
+from proxy.core.policy import Policy, Unit
 from proxy.core.survey import survey
-from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Refusal
+from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
 from proxy.stores.memory import MemoryStore
@@ -76,22 +76,25 @@ class World:
         self._take()
         if not isinstance(verdict, Grant) and not timer_is_late:
             assert self.books() == before, "who was not admitted has spent nothing, and taught nothing"
+        self._go_on()
         self.check()
         return verdict
 
-    def settle(self, grant: Grant, outcome: Outcome) -> None:
+    def settle(self, grant: Grant, outcome: Outcome, used_tokens: float | None = None) -> None:
         target, took_s = grant.target, self.now - grant.at
         phase, service_s = target.breaker and target.breaker.phase, target.service_s
-        self.gate.settle(grant, outcome, self.now)
+        self.gate.settle(grant, outcome, self.now, used_tokens=used_tokens)
         assert outcome is Outcome.SUCCEEDED or target.service_s == service_s
         if target.breaker is not None and target.breaker.phase == "open" != phase:
             slow = target.policy.breaker is not None and took_s >= target.policy.breaker.slow_call_s
             assert outcome is Outcome.FAILED or (outcome in (Outcome.SUCCEEDED, Outcome.IGNORED) and slow)
-        self.ledger.settled(grant, unused=outcome is Outcome.UNUSED)
+        unused = outcome is Outcome.UNUSED
+        self.ledger.settled(grant, self.now, unused=unused, used_tokens=used_tokens)
         if outcome is Outcome.UNUSED and grant.call.is_retry:
             for payer in (grant.target.name, f"{grant.target.name}/{grant.call.caller}"):
                 self.retries[payer] = [other for other in self.retries[payer] if other is not grant]
         self._take()
+        self._go_on()
         self.check()
 
     def leave(self, waiter: Waiter) -> None:
@@ -102,6 +105,7 @@ class World:
         self._once(waiter.call, "left")
         assert self.books() == before, "who leaves costs nothing"
         self._take()
+        self._go_on()
         self.check()
 
     def advance(self, seconds: float) -> None:
@@ -131,6 +135,12 @@ class World:
         assert not self.waiters
         self.check()
 
+    def _go_on(self) -> None:
+        """The timer fires for whoever stood behind one that asked for more tokens and has gone."""
+        if self.gate.next_at() == float("-inf"):
+            self.gate.advance(self.now)
+            self._take()
+
     def _take(self) -> None:
         for waiter in self.gate.take_decided():
             assert waiter.verdict is not None
@@ -149,6 +159,9 @@ class World:
             return
         self._once(call, "refused")
         told = verdict.retry_after_s
+        if verdict.reason is Reason.TOO_DEAR:
+            assert told is None
+            return
         assert told is not None
         assert 0.0 <= told <= LONGEST_RETRY_AFTER_S
         others = self.told[verdict.scope, self.now]
@@ -180,6 +193,7 @@ class World:
         self._check_probes()
         for waiter in self.waiters:
             assert not self.could_go(waiter), f"{waiter.call} waits although it could go"
+            assert not self.is_too_dear(waiter.claims), f"{waiter.call} waits in vain"
 
     def check_next(self, claims: Claims) -> None:
         """`claims` are about to be granted: nobody who comes before them could have had it instead."""
@@ -192,8 +206,22 @@ class World:
             if waiter.verdict is None and (its, waiter.seq) < place:
                 assert not self.could_go(waiter), f"{call} goes before {waiter.call}"
 
+    def is_too_dear(self, claims: Claims) -> bool:
+        """Does it ask for more than a bucket ever holds?"""
+        return any(claims.tokens > policy.burst for _, policy in claims.buckets if policy.unit is Unit.TOKENS)
+
+    def is_behind(self, waiter: Waiter) -> bool:
+        """Does somebody who is served before this waiter wait for tokens of the same bucket?"""
+        wanted = set(waiter.claims.token_keys())
+        return any(
+            other.verdict is None and other < waiter and wanted & set(other.claims.token_keys())
+            for other in self.waiters
+        )
+
     def could_go(self, waiter: Waiter) -> bool:
         """By brute force: would this waiter pass every check at this moment?"""
+        if self.is_behind(waiter):
+            return False
         call, target = waiter.call, waiter.target
         if waiter.expires_at < self.now or call.deadline <= self.now:
             return False
@@ -291,6 +319,8 @@ class World:
                 self.settle(verdict, Outcome.IGNORED)
                 return refusals
             assert isinstance(verdict, Refusal)
+            if verdict.reason is Reason.TOO_DEAR:
+                return refusals
             # Told again: only because the wait told before was longer than what can be told.
             assert was_told >= LONGEST_RETRY_AFTER_S - 10.0, f"told {was_told}, then {verdict}"
             assert verdict.retry_after_s is not None

@@ -1,0 +1,304 @@
+"""One caller's connection: requests served one at a time and in their order, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from proxy.listener.bounds import Bounds
+from proxy.listener.crowd import Guest, make_room
+from proxy.listener.hangup import Hangup
+from proxy.listener.reading import BODY, RequestReader
+from proxy.listener.watch import Watch
+from proxy.wire import Wire, last_words
+
+LINGER_S: Final = 2.0
+"""How long after the last words more is read and thrown away. nginx: lingering_timeout 5s."""
+
+LINGER_NOT: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER on, with no time: closing sends RST (socket(7))."""
+
+MOST_AHEAD: Final = 16
+"""From so many requests that wait for their turn on, no more is read. No SDK sends a second one early."""
+
+
+class CallerConnection(asyncio.Protocol):
+    """One caller's connection: requests in, one at a time served, answers out in their order."""
+
+    def __init__(
+        self,
+        serve: Callable[[Wire], Coroutine[Any, Any, None]],
+        server_state: ServerState,
+        bounds: Bounds,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.bounds = bounds
+        self._serve = serve
+        self._loop = loop
+        self._state = server_state
+        self._reader = RequestReader(self, bounds)
+        self._transport = cast("asyncio.Transport", None)  # until connection_made
+        self._hangup: Hangup | None = None  # from the first pause on
+        self._on_gone: Callable[[], None] | None = None
+        self._drain: asyncio.Future[None] | None = None
+        self._held = False  # answers wait to be taken: no more requests until then
+        self._closing = False  # after the answers that are due
+        self._left = False  # nobody is served any more, though the transport lingers
+        self._last_words = b""  # what is written before that
+        self._lingering: asyncio.TimerHandle | None = None
+        self._due: deque[Wire] = deque()  # to be answered, the first being served
+        self.idle_since = 0.0
+        self.paused = False  # reading
+        self.peer = b""
+        self.scheme = "http"
+        self.slow = False  # the caller: what was written has not left
+        self._watch = Watch(self, self._reader, bounds, loop)  # last: it looks at all of this
+
+    # ── what wire.py uses ───────────────────────────────────────────────────────────────────────────
+
+    @property
+    def gone(self) -> bool:
+        """Has the caller disconnected, or have we?"""
+        return self._left or self._transport.is_closing()
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` when the caller disconnects; at once if it has. None: no longer."""
+        if callback is not None and self.gone:
+            callback()
+        else:
+            self._on_gone = callback
+
+    def write(self, piece: bytes) -> None:
+        """Bytes of an answer; nothing once the connection is lost."""
+        if not (self._left or self._transport.is_closing()):
+            self._transport.write(piece)
+
+    async def drained(self) -> None:
+        """Wait until the caller has taken enough of what was written, or has gone."""
+        while self.slow and not self.gone:
+            self._drain = self._loop.create_future()
+            try:
+                await self._drain
+            finally:
+                self._drain = None
+
+    def resume_reading(self) -> None:
+        """Somebody reads the body: let more of it come."""
+        if self.paused and not self._held and len(self._due) <= MOST_AHEAD:
+            self.paused = False
+            self._transport.resume_reading()
+            self._watch.resumed()
+
+    def reset(self, *, hard: bool = False) -> None:
+        """Cut the connection. `hard`: by RST, for an answer whose only end is the end of its connection."""
+        if hard:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        self._transport.abort()
+
+    def answered(self, wire: Wire) -> None:
+        """An answer is complete: go on with the next request, or wait for one."""
+        self._state.total_requests += 1
+        if not wire.keep or (self._closing and len(self._due) == 1):
+            self._due.clear()
+            self._end_well()
+            return
+        self._due.popleft()
+        if self._due:
+            self._start(self._due[0])
+        else:
+            self.idle_since = self._loop.time()
+        if self.slow:
+            self._held = True
+            self.pause_reading()
+        elif self.paused:
+            self.resume_reading()
+
+    # ── what reading.py, watch.py and crowd.py use ──────────────────────────────────────────────────
+
+    @property
+    def idle(self) -> bool:
+        """Is nothing to be answered? At most a part of a head is here."""
+        return not self._due
+
+    def take(self, wire: Wire) -> None:
+        """A request's head is whole: serve it, or let it wait for its turn."""
+        due = self._due
+        if self._closing:
+            self._reader.stopped = True
+        elif not due:
+            due.append(wire)
+            self._start(wire)
+        elif len(due) < self.bounds.most_pipelined:
+            due.append(wire)
+            if len(due) > MOST_AHEAD:
+                self.pause_reading()
+        else:
+            self._reader.stopped = True  # the rest is for another connection (RFC 9112 §9.3.2)
+            due[-1].keep = False
+
+    def pause_reading(self) -> None:
+        """Enough is here."""
+        if not self.paused:
+            self.paused = True
+            self._transport.pause_reading()
+            if self._hangup is None:
+                self._hangup = Hangup(self, self._transport.get_extra_info("socket"), self._loop)
+            self._hangup.paused()
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        """These bytes are no request to be served: say so when what came before is answered, and end."""
+        reader, due = self._reader, self._due
+        reader.stopped = True
+        if self._closing or self.gone:
+            return
+        self._last_words = last_words(status, code, message)
+        broken = reader.wire
+        if reader.phase == BODY and broken is not None and not broken.body_arrived:
+            if not due or due[-1] is not broken:
+                self._last_words = b""  # it has its answer: a second one would belong to nothing
+            elif len(due) > 1:
+                due.pop()  # its turn has not come
+            elif broken.started:
+                self._transport.abort()  # the caller sees that the answer is cut
+                return
+            else:
+                self._break_off(broken)
+                return
+        self._closing = True
+        if not due:
+            self._hang_up()
+
+    def close(self) -> None:
+        """End a connection on which nothing is due."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._transport.abort()
+
+    # ── what the transport says ─────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        connections = cast("set[Guest]", self._state.connections)
+        connections.add(self)
+        address = transport.get_extra_info("peername")
+        self.peer = address[0].encode() if isinstance(address, tuple) else b""
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self.idle_since = self._loop.time()
+        if len(connections) > self.bounds.most_connections and not make_room(
+            connections, self, self.bounds.most_connections
+        ):
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it was lost changes nothing
+        self._state.connections.discard(self)
+        self._reader.release()
+        self._watch.cancel()
+        if self._hangup is not None:
+            self._hangup.cancel()
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self.resume_writing()
+        for wire in self._due:
+            wire.wake()
+        self._tell_gone()
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        if not reader.stopped:
+            reader.feed(data)
+            if reader.phase:
+                self._watch.part(len(data))
+
+    def pause_writing(self) -> None:
+        self.slow = True
+
+    def resume_writing(self) -> None:
+        self.slow = False
+        drain = self._drain
+        if drain is not None and not drain.done():
+            drain.set_result(None)
+        if self._held:
+            self._held = False
+            if not self._transport.is_closing():
+                self.resume_reading()
+
+    # ── its ends ────────────────────────────────────────────────────────────────────────────────────
+
+    def shutdown(self) -> None:
+        """uvicorn: end when what is due has been answered."""
+        self._closing = True
+        if self._due:
+            for wire in self._due:
+                wire.keep = False
+        else:
+            self._transport.close()
+
+    def _start(self, wire: Wire) -> None:
+        task = self._loop.create_task(self._serve(wire))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    def _end_well(self) -> None:
+        self._closing = True
+        self._reader.stopped = True
+        self._hang_up()
+
+    def _break_off(self, wire: Wire) -> None:
+        """The request turned out to be none while it was served: answer that, and nothing more."""
+        wire.done = True
+        self._end_well()
+        self._left = True
+        wire.wake()
+        self._tell_gone()
+
+    def _tell_gone(self) -> None:
+        gone, self._on_gone = self._on_gone, None
+        if gone is not None:
+            gone()
+
+    def _hang_up(self) -> None:
+        """Say the last words and close, but listen a moment longer.
+
+        Bytes that reach a closed socket are answered by RST, and RST takes away what was said and not yet
+        read. Precedent: nginx's lingering_close.
+        """
+        if self._lingering is not None:
+            return
+        self.write(self._last_words)
+        if not self._last_words or not self._transport.can_write_eof():
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.write_eof()
+            if self.paused:
+                self._transport.resume_reading()
+            self._lingering = self._loop.call_later(LINGER_S, self._transport.abort)
+
+
+class Reception:
+    """What uvicorn calls for a caller's connection: gives it the bounds of that moment."""
+
+    __slots__ = ("bounds",)
+
+    def __init__(self, bounds: Bounds) -> None:
+        """`bounds` may be replaced: what is set holds for connections from then on."""
+        self.bounds = bounds
+
+    def __call__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],  # noqa: ARG002 - uvicorn's signature; there is no lifespan
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> CallerConnection:
+        serve = cast("Callable[[Wire], Coroutine[Any, Any, None]]", config.loaded_app)
+        return CallerConnection(serve, server_state, self.bounds, _loop or asyncio.get_event_loop())

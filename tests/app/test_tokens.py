@@ -1,0 +1,218 @@
+"""Buckets of tokens through the whole proxy: estimated when a call comes, corrected by its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from proxy.demo import Behaviour, Hang, serve_demo
+from proxy.dialects.tokens import DEFAULT_OUTPUT
+from tests.app.watching import counted, waiting
+from tests.kit.raw import bounded, connect, head, until
+from tests.kit.running import Running, running
+from tests.kit.scripted import Scripted, answering, saying
+
+BURST = 1000
+ASK = {
+    "model": "demo",
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": DEFAULT_OUTPUT,  # so that it matters not whether the body is here in time to be read
+}
+PATHS = {"openai": "/openai/v1/chat/completions", "anthropic": "/anthropic/v1/messages"}
+
+
+def yaml(
+    url: str, bucket: str = f"rate: 1 token/hour, burst: {BURST}, per: caller", queue: str = "{size: 0}"
+) -> str:
+    upstreams = [f"  {name}: {{url: '{url}', dialect: {name}, breaker: off}}" for name in PATHS]
+    lines = ["upstreams:", *upstreams, "routes:"]
+    for name in PATHS:
+        lines += [f"  - name: {name}", f"    path: /{name}/", f"    upstream: {name}"]
+        lines += [f"    queue: {queue}", f"    buckets: [{{{bucket}}}]"]
+    return "\n".join(lines) + "\n"
+
+
+@asynccontextmanager
+async def counting(
+    behaviour: Behaviour | None = None, **options: str
+) -> AsyncIterator[tuple[Running, httpx.AsyncClient]]:
+    """A proxy before the demo upstream, whose routes have a bucket of `BURST` tokens that hardly refills."""
+    async with serve_demo(behaviour or Behaviour(latency_s=0.0, event_gap_s=0.0)) as demo:
+        async with running(yaml(demo.url, **options)) as proxy, httpx.AsyncClient() as client:
+            proxy.upstream = demo.upstream
+            yield proxy, client
+
+
+def spent(proxy: Running) -> float:
+    """Tokens that the fullest of all buckets has lost."""
+    return max((row.burst - row.level for row in proxy.proxy.state().buckets), default=0.0)
+
+
+def size(ask: object) -> int:
+    return len(httpx.Request("POST", "http://proxy", json=ask).content)
+
+
+async def post(proxy: Running, client: httpx.AsyncClient, dialect: str, **more: object) -> httpx.Response:
+    return await client.post(proxy.url + PATHS[dialect], json=ASK | more)
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_has_spent_what_its_answer_tells(dialect: str, stream: bool) -> None:
+    async with counting() as (proxy, client):
+        more = {"stream": stream} | ({"stream_options": {"include_usage": True}} if stream else {})
+        assert (await post(proxy, client, dialect, **more)).status_code == 200
+        used = size(ASK | more) // 4 + 8  # as the demo upstream counts: four bytes a token, and eight words
+        assert spent(proxy) == pytest.approx(used, abs=0.1)
+        sums = await counted(proxy)
+        assert sums["tokens_charged_total"] == used
+        assert sums["tokens_estimated_total"] == size(ASK | more) // 4 + DEFAULT_OUTPUT
+
+
+async def test_a_stream_that_tells_nothing_has_spent_the_estimate() -> None:
+    async with counting() as (proxy, client):
+        assert (await post(proxy, client, "openai", stream=True)).status_code == 200
+        assert spent(proxy) == pytest.approx(size(ASK | {"stream": True}) // 4 + DEFAULT_OUTPUT, abs=0.1)
+
+
+async def test_while_a_call_runs_its_estimate_is_taken_and_an_aborted_one_keeps_it() -> None:
+    async with counting(Behaviour(latency_s=0.0, mode=Hang())) as (proxy, client):
+        assert proxy.upstream is not None
+        ledger = proxy.upstream.ledger
+        running_call = asyncio.create_task(post(proxy, client, "openai"))
+        await bounded(ledger.until(lambda: ledger.in_flight == 1))
+        estimate = size(ASK) // 4 + DEFAULT_OUTPUT
+        assert spent(proxy) == pytest.approx(estimate, abs=0.1)
+        running_call.cancel()
+        await asyncio.gather(running_call, return_exceptions=True)
+        await until(lambda: proxy.proxy._pipeline._running == 0)
+        assert spent(proxy) == pytest.approx(estimate, abs=0.1)
+
+
+async def test_a_hundred_at_once_are_admitted_as_far_as_their_estimates_fit() -> None:
+    async with counting(Behaviour(latency_s=0.0, mode=Hang())) as (proxy, client):
+        assert proxy.upstream is not None
+        ledger = proxy.upstream.ledger
+        fit = BURST // (size(ASK) // 4 + DEFAULT_OUTPUT)
+        calls = {asyncio.create_task(post(proxy, client, "openai")) for _ in range(100)}
+        while len(calls) > fit:
+            done, calls = await bounded(asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED))
+            assert {call.result().status_code for call in done} == {429}
+        await bounded(ledger.until(lambda: ledger.in_flight == fit))
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kind"), [("openai", "insufficient_quota"), ("anthropic", "billing_error")]
+)
+async def test_a_call_that_costs_more_than_the_burst_is_refused_for_good(dialect: str, kind: str) -> None:
+    async with counting() as (proxy, _), connect(proxy.url) as raw:
+        body = json.dumps(ASK | {"max_tokens": BURST}).encode()
+        await raw.send(head("POST", PATHS[dialect], content_length=str(len(body))) + body)
+        reply = await raw.reply()
+        assert reply.status == 400
+        assert reply.headers["x-backpressure-reason"] == "too_dear"
+        assert reply.headers["x-backpressure-limit"] == "1 token/hour"
+        assert reply.headers["x-should-retry"] == "false"
+        assert "retry-after" not in reply.headers
+        assert json.loads(reply.body)["error"]["type"] == kind
+        assert spent(proxy) == 0.0
+        assert proxy.upstream is not None
+        assert proxy.upstream.ledger.arrivals == 0
+
+
+async def test_a_call_is_refused_before_its_body_is_here() -> None:
+    async with counting() as (proxy, _), connect(proxy.url) as raw:
+        await raw.send(head("POST", PATHS["openai"], content_length=str(5 * BURST)))
+        assert (await raw.reply()).headers["x-backpressure-reason"] == "too_dear"
+
+
+async def test_what_costs_no_tokens_passes_while_there_are_none() -> None:
+    async with counting(bucket="rate: 1 token/hour, burst: 400") as (proxy, client):
+        assert (await post(proxy, client, "openai", stream=True)).status_code == 200
+        assert (await post(proxy, client, "openai")).status_code == 429
+        assert (await client.get(proxy.url + "/openai/v1/models")).status_code == 200
+
+
+async def test_answers_are_asked_for_without_encoding_where_they_are_read() -> None:
+    async with counting() as (proxy, client):
+        await post(proxy, client, "openai")
+        await client.get(proxy.url + "/openai/v1/models")
+        assert proxy.upstream is not None
+        read, passed = proxy.upstream.ledger.entries
+        assert read.header("accept-encoding") == "identity"
+        assert passed.header("accept-encoding") == client.headers["accept-encoding"]
+
+
+def answer(
+    body: bytes, content_type: str = "application/json", status: str = "200 OK", more: str = ""
+) -> bytes:
+    lines = f"HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\n{more}content-length: {len(body)}\r\n\r\n"
+    return lines.encode() + body
+
+
+USAGE = b'{"usage": {"prompt_tokens": 700, "completion_tokens": 900}}'
+ESTIMATE = size(ASK) // 4 + DEFAULT_OUTPUT
+
+
+@pytest.mark.parametrize(
+    ("answers", "used"),
+    [
+        (answer(USAGE), 1600),
+        (answer(b"data: " + USAGE + b"\n\n", "text/event-stream"), 1600),
+        (answer(USAGE, more="content-encoding: gzip\r\n"), ESTIMATE),
+        (answer(b'{"usage": {"prompt_tokens": "some"}}'), ESTIMATE),
+        (answer(b"not JSON"), ESTIMATE),
+        (answer(b'{"error": "no"}', status="429 Too Many Requests"), 0),
+        (answer(b'{"error": "no"}', status="500 Oh"), 0),
+        (answer(b"data: " + USAGE + b"\n\n", "text/event-stream")[:-1], ESTIMATE),  # cut
+        (answer(USAGE)[:-1], ESTIMATE),
+        (b"", ESTIMATE),
+    ],
+)
+async def test_only_a_complete_answer_corrects_the_estimate(answers: bytes, used: int) -> None:
+    bucket = "rate: 1 token/hour, burst: 2000, per: caller"
+    async with Scripted(saying(answers)) as upstream, running(yaml(upstream.url, bucket)) as proxy:
+        async with httpx.AsyncClient() as client:
+            try:
+                await client.post(proxy.url + PATHS["openai"], json=ASK)
+            except httpx.HTTPError:
+                assert used == ESTIMATE, "only what was cut fails"
+        await until(lambda: proxy.proxy._pipeline._running == 0)
+        assert spent(proxy) == pytest.approx(used, abs=0.1)
+
+
+async def test_what_one_call_used_beyond_its_estimate_the_next_one_waits_for() -> None:
+    bucket = "rate: 1k tokens/second, burst: 1000, per: caller"
+    async with Scripted(answering(answer(USAGE))) as upstream, running(yaml(upstream.url, bucket)) as proxy:
+        async with httpx.AsyncClient() as client:
+            assert (await client.post(proxy.url + PATHS["openai"], json=ASK)).status_code == 200
+            reply = await client.post(proxy.url + PATHS["openai"], json=ASK)
+        assert reply.status_code == 429
+        # 600 of debt and the estimate, at 1000 a second, less the time that has passed.
+        assert 1 <= int(reply.headers["retry-after-ms"]) <= 600 + ESTIMATE
+
+
+async def test_when_a_dear_call_leaves_the_queue_who_stood_behind_it_goes_at_once() -> None:
+    bucket = f"rate: 1 token/second, burst: {BURST}, per: caller"
+    async with (
+        counting(bucket=bucket, queue="{size: 5, max_age: 10m}") as (proxy, client),
+        connect(proxy.url) as dear,
+        connect(proxy.url) as cheap,
+    ):
+        assert (await post(proxy, client, "openai", stream=True)).status_code == 200
+        assert (await post(proxy, client, "openai", stream=True)).status_code == 200
+        for waiter, allowed in ((dear, DEFAULT_OUTPUT), (cheap, 1)):
+            before = waiting(proxy)
+            body = json.dumps(ASK | {"max_tokens": allowed}).encode()
+            await waiter.send(head("POST", PATHS["openai"], content_length=str(len(body))) + body)
+            await until(lambda before=before: waiting(proxy) == before + 1)
+        dear.leave()
+        assert (await cheap.reply()).status == 200, "minutes before the dear one could have gone"

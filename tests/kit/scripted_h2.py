@@ -1,0 +1,178 @@
+"""A scripted HTTP/2 upstream: real frames on a real socket, one script for each stream.
+
+async def script(stream):
+    await stream.ended.wait()
+    stream.answer(200, b"ok")
+
+async with ScriptedH2(script) as upstream:
+    ... upstream.url, upstream.streams, upstream.connections
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, DataReceived, RequestReceived, StreamEnded, StreamReset
+from h2.exceptions import ProtocolError
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class Stream:
+    """One request, from the upstream's side."""
+
+    def __init__(self, wire: Wire, number: int, fields: Fields) -> None:
+        self.wire = wire
+        self.number = number
+        self.fields = fields
+        self.body = b""
+        self.arrived = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.gone = asyncio.Event()
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Every value of a header."""
+        return [value for key, value in self.fields if key == name]
+
+    def head(self, status: int, *fields: tuple[bytes, bytes], end: bool = False) -> None:
+        self.wire.h2.send_headers(self.number, [(b":status", b"%d" % status), *fields], end_stream=end)
+        self.wire.flush()
+
+    def send(self, piece: bytes, *, end: bool = False) -> None:
+        """A piece of the body, small enough for the window."""
+        self.wire.h2.send_data(self.number, piece, end_stream=end)
+        self.wire.flush()
+
+    def answer(self, status: int, body: bytes, *fields: tuple[bytes, bytes]) -> None:
+        self.head(status, (b"content-length", b"%d" % len(body)), *fields)
+        self.send(body, end=True)
+
+    def reset(self, error: int = 0) -> None:
+        self.wire.h2.reset_stream(self.number, error)
+        self.wire.flush()
+
+
+class Wire:
+    """One connection."""
+
+    def __init__(self, upstream: ScriptedH2, writer: asyncio.StreamWriter) -> None:
+        self.upstream = upstream
+        self.writer = writer
+        self.h2 = H2Connection(H2Configuration(client_side=False, validate_outbound_headers=False))
+        self.streams: dict[int, Stream] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.goodbye: ConnectionTerminated | None = None
+
+    def flush(self) -> None:
+        if not self.writer.is_closing():
+            self.writer.write(self.h2.data_to_send())
+
+    def leave(self, last: int | None = None) -> None:
+        """GOAWAY; streams above `last` were not looked at."""
+        self.h2.close_connection(last_stream_id=last)
+        self.flush()
+
+    def take(self, data: bytes) -> None:
+        for event in self.h2.receive_data(data):
+            if isinstance(event, RequestReceived):
+                stream = Stream(self, event.stream_id, list(event.headers))
+                self.streams[event.stream_id] = stream
+                self.upstream.streams.append(stream)
+                self.tasks.add(asyncio.create_task(self.upstream.play(stream)))
+            elif isinstance(event, DataReceived):
+                stream = self.streams[event.stream_id]
+                stream.body += event.data
+                stream.arrived.set()
+                if self.upstream.reads:
+                    self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, StreamEnded):
+                self.streams[event.stream_id].ended.set()
+            elif isinstance(event, StreamReset):
+                self.streams[event.stream_id].gone.set()
+            elif isinstance(event, ConnectionTerminated):
+                self.goodbye = event
+        self.flush()
+
+
+class ScriptedH2:
+    """The server. With `reads` false it takes no more of a body than its first window."""
+
+    def __init__(
+        self,
+        script: Callable[[Stream], Awaitable[None]],
+        *,
+        context: ssl.SSLContext | None = None,
+        reads: bool = True,
+    ) -> None:
+        self._script = script
+        self._context = context
+        if context is not None:
+            context.set_alpn_protocols(["h2"])
+        self.reads = reads
+        self.streams: list[Stream] = []
+        self.wires: list[Wire] = []
+        self.open = 0
+        self.errors: list[BaseException] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def connections(self) -> int:
+        """How many were accepted."""
+        return len(self.wires)
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._context else 'http'}://localhost:{self.port}"
+
+    async def play(self, stream: Stream) -> None:
+        try:
+            await self._script(stream)
+        except ProtocolError:
+            pass  # the far side left
+        except Exception as error:  # noqa: BLE001 - raised again where the test can see it
+            self.errors.append(error)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if error is None and self.errors:
+            raise self.errors[0]
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        wire = Wire(self, writer)
+        self.wires.append(wire)
+        self.open += 1
+        try:
+            wire.h2.initiate_connection()
+            wire.flush()
+            while data := await reader.read(65536):
+                wire.take(data)
+        except (ConnectionError, ProtocolError, ssl.SSLError, asyncio.CancelledError):
+            pass  # the far side left, or the test is over
+        finally:
+            self.open -= 1
+            self._tasks.discard(task)
+            for stream in wire.streams.values():
+                stream.gone.set()
+            for playing in wire.tasks:
+                playing.cancel()
+            await asyncio.gather(*wire.tasks, return_exceptions=True)
+            writer.transport.abort()
