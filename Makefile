@@ -1,7 +1,7 @@
 # Every target works in a fresh clone on a machine with Python 3.11 or newer, pip and make. See `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance check load compare constraints clean
+.PHONY: help compile setup run test test-compiled conformance fuzz check load soak compare profile constraints clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -17,6 +17,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 INSTALLED_LOAD := $(VENV)/.installed-load
+COMPILED := build/compiled
+COMPILED_STAMP := $(COMPILED)/.compiled
+# What is measured is what is shipped: the compiled build.
+MEASURE := exec env PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m
+INSTALLED_FUZZ := $(VENV)/.installed-fuzz
 
 # Names and versions only: where a package came from is each machine's own business.
 define PINS
@@ -29,13 +34,23 @@ for pin in sorted(package["name"].lower() + "==" + package["version"] for packag
 endef
 export PINS
 
+# The tests that see the proxy from outside. Two files look inside it, and put their own parts there.
+BLACK_BOX := tests/relay tests/app tests/clients tests/process \
+	--ignore=tests/app/test_cancellation.py --ignore=tests/app/test_crash.py
+
 # What is passed on: make test PYTEST_ARGS='tests/core -k bucket', make load LOAD_ARGS='--seconds 10', …
 PYTEST_ARGS ?=
 LOAD_ARGS ?=
+SOAK_ARGS ?=
 COMPARE_ARGS ?=
+PROFILE_ARGS ?=
+FUZZ_ARGS ?=
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+compile: $(COMPILED_STAMP) ## Compile the modules of the fast path into build/compiled (mypyc; needs a C compiler)
+	@echo "Ready: PYTHONPATH=$(COMPILED) $(BIN)/backpressure"
 
 setup: $(INSTALLED) ## Create .venv and install the product (editable) with its development tools
 	@echo "Ready: $(BIN)/backpressure"
@@ -52,6 +67,15 @@ conformance: $(INSTALLED) ## Run the relay's conformance cases and print the tab
 	@echo "Running the conformance cases of the relay"
 	@$(BIN)/python -m pytest -n auto -q tests/relay $(PYTEST_ARGS)
 
+fuzz: $(INSTALLED_FUZZ) ## Fuzz the reader of upstreams' answers for a minute, guided by coverage (atheris)
+	@echo "Fuzzing the reader of answers; FUZZ_ARGS=-max_total_time=600 goes on for longer"
+	@mkdir -p build
+	@exec $(BIN)/python -m tests.fuzz.fuzz_answer -max_total_time=60 -artifact_prefix=build/fuzz- $(FUZZ_ARGS)
+
+test-compiled: $(COMPILED_STAMP) ## Run the tests that see the proxy from outside against the compiled build
+	@echo "Running the black-box tests against the compiled build"
+	@PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m pytest -n auto -q -o pythonpath="$(COMPILED) ." $(BLACK_BOX)
+
 check: $(INSTALLED) ## Lint, formatting, types, import layers
 	@echo "Checking lint, formatting, types and import layers"
 	@$(BIN)/ruff check .
@@ -59,18 +83,26 @@ check: $(INSTALLED) ## Lint, formatting, types, import layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-load: $(INSTALLED_LOAD) ## Overload the proxy with locust at 3x capacity for 30 s and print what came of it
+load: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Overload the proxy with locust at 3x capacity for 30 s and print what came of it
 	@echo "Overloading the proxy: 3x the upstream's capacity for 30 s"
-	@exec $(BIN)/python -m loadtests.load $(LOAD_ARGS)
+	@$(MEASURE) loadtests.load $(LOAD_ARGS)
 
-compare: $(INSTALLED) ## Measure forwarding and refusing beside Envoy and, when on PATH, nginx and HAProxy
+soak: $(INSTALLED) $(COMPILED_STAMP) ## Load at 80 % of capacity for 10 minutes while faults come and go; exit 1 if anything leaked
+	@echo "Soaking the proxy: 80 % load for 10 minutes while faults come and go"
+	@$(MEASURE) loadtests.soak $(SOAK_ARGS)
+
+compare: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Measure every case of docs/benchmarks.md beside Envoy and, when on PATH, nginx and HAProxy
 	@echo "Comparing with other proxies on one core"
-	@exec $(BIN)/python -m loadtests.compare $(COMPARE_ARGS)
+	@$(MEASURE) loadtests.compare $(COMPARE_ARGS)
+
+profile: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Show where a call's microseconds go, by layer and by function
+	@echo "Sampling the proxy under load"
+	@$(MEASURE) loadtests.profiling $(PROFILE_ARGS)
 
 constraints: $(INSTALLED) ## Resolve the newest allowed versions of all dependencies into constraints.txt
 	@echo "Resolving the newest allowed versions into constraints.txt"
 	@mkdir -p build
-	@$(PIP) install --quiet --dry-run --ignore-installed --report build/resolved.json '.[dev,load]'
+	@$(PIP) install --quiet --dry-run --ignore-installed --report build/resolved.json '.[dev,load,fuzz]'
 	@$(BIN)/python -c "$$PINS" < build/resolved.json > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 
@@ -92,7 +124,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(COMPILED_STAMP): $(INSTALLED) setup.py $(shell find proxy -name '*.py')
+	@echo "Compiling the fast path (about a minute)"
+	@rm -rf $(COMPILED) build/lib build/lib.* build/temp.* build/bdist.*
+	@BACKPRESSURE_COMPILE=1 $(PIP) install --quiet --no-deps --no-build-isolation --target $(COMPILED) .
+	@touch $@
+
 $(INSTALLED_LOAD): $(INSTALLED)
-	@echo "Installing locust into $(VENV)"
+	@echo "Installing locust, matplotlib and py-spy into $(VENV)"
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,load]'
+	@touch $@
+
+$(INSTALLED_FUZZ): $(INSTALLED)
+	@echo "Installing atheris into $(VENV)"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,fuzz]'
 	@touch $@

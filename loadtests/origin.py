@@ -1,16 +1,24 @@
-"""A cheap upstream for comparisons: the same JSON for every request, on asyncio.Protocol and httptools."""
+"""A cheap upstream for comparisons: the same JSON for every request, on asyncio.Protocol and httptools.
+
+python -m loadtests.origin PORT [CERTIFICATE.pem KEY.pem]
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from typing import Final, cast
 
 import httptools
 import uvloop
 
-# 300 bytes, the size of a short answer of a model.
-ANSWER: Final = '{"id":"chatcmpl-0","object":"chat.completion","choices":[{"text":"' + "x" * 231 + '"}]}'
+# 300 bytes, the size of a short answer of a model; as a whole one, for LiteLLM reads it.
+ANSWER: Final = (
+    '{"id":"chatcmpl-0","object":"chat.completion","created":1,"model":"demo-model","choices":[{"index":0,'
+    '"message":{"role":"assistant","content":"' + "x" * 58 + '"},"finish_reason":"stop"}],'
+    '"usage":{"prompt_tokens":240,"completion_tokens":16,"total_tokens":256}}'
+)
 _RESPONSE: Final = (
     f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(ANSWER)}\r\n\r\n{ANSWER}"
 ).encode()
@@ -34,12 +42,16 @@ class Origin(asyncio.Protocol):
         self._transport.write(_RESPONSE)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, tls: ssl.SSLContext | None) -> None:
     """Answer on the loopback interface until cancelled."""
-    server = await asyncio.get_running_loop().create_server(Origin, "127.0.0.1", port)
+    server = await asyncio.get_running_loop().create_server(Origin, "127.0.0.1", port, ssl=tls)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    context = None
+    if len(sys.argv) > 2:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[2], sys.argv[3])
+    uvloop.run(serve(int(sys.argv[1]), context))

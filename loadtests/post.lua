@@ -1,7 +1,9 @@
--- The one request that wrk sends, and its figures as one line of JSON. Path and body come as arguments.
+-- The one request that wrk sends, and its figures as one line of JSON. Its body is the file named by the argument.
 function init(arguments)
   wrk.method = "POST"
-  wrk.body = arguments[1]
+  local file = assert(io.open(arguments[1], "rb"))
+  wrk.body = file:read("*a")
+  file:close()
   wrk.headers["content-type"] = "application/json"
   wrk.headers["authorization"] = "Bearer measured"
 end

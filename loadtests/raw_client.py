@@ -1,4 +1,7 @@
-"""A load generator for machines without wrk: closed loop, one request at a time on each connection."""
+"""A load generator for machines without wrk: closed loop, one request at a time on each connection.
+
+python -m loadtests.raw_client PORT CONNECTIONS SECONDS [PATH BODY_FILE]
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, cast
 
 import httptools
@@ -14,18 +18,26 @@ import uvloop
 
 from loadtests.figures import percentile
 
-BODY: Final = json.dumps(
-    {"model": "demo-model", "messages": [{"role": "user", "content": "x" * 940}], "max_tokens": 64}
-).encode()
 PATH: Final = "/openai/v1/chat/completions"
 HEADERS: Final = {"content-type": "application/json", "authorization": "Bearer measured"}
 
 
-def wire_request(port: int) -> bytes:
-    """The one request that is sent, 1 kB of body."""
-    lines = [f"POST {PATH} HTTP/1.1", f"host: 127.0.0.1:{port}", f"content-length: {len(BODY)}"]
+def chat_body(size: int, *, stream: bool = False) -> bytes:
+    """A chat completion's request of exactly `size` bytes, most of them its prompt; at least 140 bytes."""
+    asked: dict[str, Any] = {"model": "demo-model", "messages": [{"role": "user", "content": ""}]}
+    asked |= {"max_tokens": 64, "stream": stream}
+    asked["messages"][0]["content"] = "x" * (size - len(json.dumps(asked)))
+    return json.dumps(asked).encode()
+
+
+BODY: Final = chat_body(1024)
+
+
+def wire_request(port: int, body: bytes = BODY, path: str = PATH) -> bytes:
+    """The one request that is sent, all in one piece."""
+    lines = [f"POST {path} HTTP/1.1", f"host: 127.0.0.1:{port}", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in HEADERS.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + BODY
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class Tally:
@@ -86,9 +98,9 @@ class Connection(asyncio.Protocol):
         self.ended.set()
 
 
-async def _call_for_ever(port: int, tally: Tally) -> None:
+async def _call_for_ever(port: int, request: bytes, tally: Tally) -> None:
     """Keep one connection busy; open the next when the other side politely ends it after an answer."""
-    request, loop = wire_request(port), asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
     while not tally.broken:
         make = partial(Connection, request, tally, time.perf_counter())
         try:
@@ -102,16 +114,18 @@ async def _call_for_ever(port: int, tally: Tally) -> None:
             await connection.leave()
 
 
-async def measure(port: int, connections: int, seconds: float) -> dict[str, Any]:
+async def measure(
+    port: int, connections: int, seconds: float, request: bytes | None = None
+) -> dict[str, Any]:
     """Requests, seconds, good answers and latencies of a closed loop against the port.
 
     `opened` counts connections. `broken` counts those ended in the midst of an answer; one ends the loops.
     """
-    tally = Tally()
+    tally, request = Tally(), request or wire_request(port)
     begun_at = time.perf_counter()
     try:
         async with asyncio.timeout(seconds):
-            await asyncio.gather(*(_call_for_ever(port, tally) for _ in range(connections)))
+            await asyncio.gather(*(_call_for_ever(port, request, tally) for _ in range(connections)))
     except TimeoutError:
         pass  # the time is over: what is still under way is not counted
     good = sum(number for status, number in tally.statuses.items() if 200 <= status < 300)
@@ -127,5 +141,7 @@ async def measure(port: int, connections: int, seconds: float) -> dict[str, Any]
 
 
 if __name__ == "__main__":
-    figures = uvloop.run(measure(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    to_port = int(sys.argv[1])
+    sent = wire_request(to_port, Path(sys.argv[5]).read_bytes(), sys.argv[4]) if len(sys.argv) > 5 else None
+    figures = uvloop.run(measure(to_port, int(sys.argv[2]), float(sys.argv[3]), sent))
     print(json.dumps(figures))
