@@ -20,7 +20,6 @@ BUILDING = {"bdist_wheel", "build_ext"}
 """A front end also asks for the metadata, twice, and compiling takes a minute."""
 
 INTERPRETED = {
-    "proxy/core/policy.py",  # frozen dataclasses with slots
     "proxy/core/state.py",
     "proxy/dialects/bodies.py",  # msgspec reads the annotations of its classes itself
     "proxy/dialects/jsonrpc.py",

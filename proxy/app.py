@@ -73,6 +73,7 @@ class Proxy:
             # for an answer.
             if not wire.done:
                 wire.reset()
+            wire.served()
 
     def state(self) -> GateState:
         """What the gate counts at this instant."""

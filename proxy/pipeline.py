@@ -18,7 +18,7 @@ from proxy.core.events import Refused
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, Kind, Reason, Refusal, kind_of
 from proxy.core.waiting import Waiter
 from proxy.dialects.base import Malformed
-from proxy.dialects.tokens import IDENTITY, Meter
+from proxy.dialects.tokens import Meter, readable
 from proxy.recognise import Arrival, Serving, complaint, mark_of, recognise
 from proxy.routing import Rung
 from proxy.upstream import CREDENTIALS, CallerGone, Request, Result, UnsendableRequest, relay
@@ -52,8 +52,9 @@ class Pipeline:
 
     async def serve(self, wire: Wire) -> None:
         """Carry one request to an end. Returns when its caller has been answered, or has gone."""
+        if not self._running:
+            self._idle.clear()
         self._running += 1
-        self._idle.clear()
         try:
             arrival = await recognise(wire, self.serving, self._clock())
             if isinstance(arrival, Arrival):
@@ -175,9 +176,7 @@ def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     if rung.foreign:
         headers = [field for field in headers if field[0] not in CREDENTIALS]
     if arrival.call.tokens:
-        # The answer is read, so it must come in no encoding: nginx needs the same for its `sub_filter`.
-        headers = [field for field in headers if field[0] != b"accept-encoding"]
-        headers.append(IDENTITY)
+        headers = readable(headers)
         wire.meter = Meter()
     return Request(
         method=wire.method,

@@ -17,7 +17,7 @@ from proxy.dialects.base import Answer, Ask, Malformed
 from proxy.dialects.fingerprint import Digests
 from proxy.dialects.tokens import costs_tokens, estimate
 from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry, target_mark
-from proxy.routing import Match, Route, Table, climbs
+from proxy.routing import Match, Route, Table
 from proxy.telemetry import Telemetry
 from proxy.upstream import UnsendableRequest
 from proxy.wire import TooLarge, Wire
@@ -90,7 +90,7 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
     headers = dict(wire.headers)
     if headers.get(b"upgrade", b"").lower() == b"websocket":
         return route.dialect.error(501, "websocket_not_relayed", "WebSocket is not relayed by this proxy.")
-    if climbs(match):
+    if match.climbs:
         return complaint(UnsendableRequest("The path leads out of its route."), route, serving)
     peek_bytes, idle_s = serving.peek_bytes, route.ladder[0].upstream.idle_s
     try:

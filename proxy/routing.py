@@ -20,6 +20,10 @@ from proxy.upstream import Upstream
 
 TOOL: Final = "{tool}"
 
+LONGEST_KEPT: Final = 256
+MOST_KEPT: Final = 2048
+"""Paths remembered, and their length in bytes: half a megabyte at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rung:
@@ -54,18 +58,23 @@ class Route:
 
 
 class Match(NamedTuple):
-    """A route, the rest of the path after its prefix (with its slash, or empty), and the tool it names."""
+    """A route, the rest of the path after its prefix (with its slash, or empty), and the tool it names.
+
+    `climbs`: the `..` of the path lead out of the route, or out of the tool it names, somewhere on the way.
+    """
 
     route: Route
     rest: bytes
     tool: str
+    climbs: bool
 
 
 class Table:
-    """All routes."""
+    """All routes. The paths asked for lately are remembered: a fleet asks for few."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes = sorted(routes, key=lambda route: len(route.prefix), reverse=True)
+        self._found: dict[bytes, Match] = {}
 
     @property
     def prefixes(self) -> list[str]:
@@ -76,6 +85,16 @@ class Table:
 
     def find(self, path: bytes) -> Match | None:
         """The route of a raw path, or None. A prefix ends where a segment ends."""
+        match = self._found.get(path)
+        if match is None:
+            match = self._look(path)
+            if match is not None and len(path) <= LONGEST_KEPT:
+                if len(self._found) >= MOST_KEPT:
+                    self._found.clear()
+                self._found[path] = match
+        return match
+
+    def _look(self, path: bytes) -> Match | None:
         for route in self._routes:
             prefix = route.prefix
             if path.startswith(prefix):
@@ -83,10 +102,10 @@ class Table:
                 if rest and not rest.startswith(b"/"):
                     continue
                 if not route.names_tool:
-                    return Match(route, rest, "")
+                    return Match(route, rest, "", _climbs(route, rest))
                 tool = unquote(rest[1:].partition(b"/")[0].decode("latin-1"))
                 if tool:
-                    return Match(route, rest, tool)
+                    return Match(route, rest, tool, _climbs(route, rest))
         return None
 
 
@@ -102,18 +121,17 @@ def split(target: bytes) -> tuple[bytes, bytes | None]:
     return path, query if mark else None
 
 
-def climbs(match: Match) -> bool:
-    """Do the `..` of a path lead out of its route, or out of the tool it names, at any point of the way?"""
-    if b".." not in match.rest and b"%" not in match.rest:
+def _climbs(route: Route, rest: bytes) -> bool:
+    if b".." not in rest and b"%" not in rest:
         return False
     depth, least = 0, -1
-    for segment in re.split(rb"[/\\\\]", unquote_to_bytes(match.rest)):
+    for segment in re.split(rb"[/\\\\]", unquote_to_bytes(rest)):
         if segment == b"..":
             depth -= 1
         elif segment not in (b"", b"."):
             depth += 1
         if least < 0 and depth > 0:
-            least = int(match.route.names_tool)  # from the tool's own segment on, never above it again
+            least = int(route.names_tool)  # from the tool's own segment on, never above it again
         if depth < max(least, 0):
             return True
     return False

@@ -42,6 +42,7 @@ class Connection(Protocol):
     def resume_reading(self) -> None: ...
     def reset(self, *, hard: bool = False) -> None: ...
     def answered(self, wire: Wire) -> None: ...
+    def served(self, wire: Wire) -> None: ...
 
 
 class TooLarge(Exception):
@@ -57,7 +58,8 @@ class Wire:
     __slots__ = (
         "_arrived", "_chunked", "_connection", "_event_stream", "_out", "_out_bytes", "_pulled", "_reader",
         "_tail", "_unframed", "awaits_continue", "body", "body_arrived", "done", "has_body", "headers",
-        "http10", "keep", "length", "mark", "meter", "method", "path", "query", "started", "unread_bytes",
+        "http10", "keep", "length", "mark", "meter", "method", "path", "query", "started", "task",
+        "unread_bytes",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -84,6 +86,7 @@ class Wire:
         self.body_arrived = False
         self.unread_bytes = 0
         # What has become of it:
+        self.task: asyncio.Task[None] | None = None  # the one that serves it
         self.body: bytes | None = None
         self.mark: bytes | None = None  # the digest of the body, once it was taken
         self.meter: Meter | None = None  # reads the tokens off an upstream's answer, where they are counted
@@ -300,6 +303,10 @@ class Wire:
         elif self.http10:
             self._out.append(b"connection: keep-alive\r\n")
         self._out.append(b"\r\n")
+
+    def served(self) -> None:
+        """Nobody works on it any more: the last word of whoever did."""
+        self._connection.served(self)
 
     # ── the caller ──────────────────────────────────────────────────────────────────────────────────
 

@@ -15,7 +15,7 @@ from proxy.core.call import Call
 from proxy.core.claims import Claims, Shortfall, Store
 from proxy.core.events import Admitted, BreakerMoved, Emit, Left, Queued, Settled
 from proxy.core.lines import NEVER, Group, first_of
-from proxy.core.plan import claims_of, scope_of
+from proxy.core.plan import Plans, scope_of
 from proxy.core.policy import Policy, RoutePolicy
 from proxy.core.pressure import pressure
 from proxy.core.target import Target
@@ -57,6 +57,7 @@ class Gate:
         self._machine = machine
         self._emit = emit
         self._line = Line()
+        self._plans = Plans()
         self._decided: list[Waiter] = []
         self.store = store
         self.room = WaitingRoom()
@@ -90,7 +91,7 @@ class Gate:
 
         # Then one atomic reserve of permits, buckets and quotas; the probe slot and the retry budget, which
         # were free a moment ago, go with it because nothing can happen in between.
-        claims = claims_of(call, target, route)
+        claims = self._plans.claims_of(call, target, route)
         behind = self.room.behind(call, claims, now) if call.tokens and self.room.size else None
         shortfall = behind or self.store.reserve(claims, now)
         if shortfall is None:
@@ -122,7 +123,7 @@ class Gate:
         if not wait_s and not retry_wait_s:
             return None
         # Who comes back when this is over must not be refused for a bucket that was empty all along.
-        shortfall = self.store.peek(claims_of(call, target, self._routes[call.route]), now)
+        shortfall = self.store.peek(self._plans.claims_of(call, target, self._routes[call.route]), now)
         longest_s = max(wait_s, retry_wait_s, shortfall.wait_s if shortfall is not None else 0.0)
         if wait_s:
             return self._refuse(Reason.BREAKER_OPEN, f"upstream:{target.name}", longest_s, target.step_s, now)
@@ -222,6 +223,7 @@ class Gate:
     def adopt(self, policy: Policy, now: float) -> None:
         """Follow a new policy from now on. Counts stay; waiters keep their place and their queue's terms."""
         self.policy = policy
+        self._plans.forget()
         self._routes.update(policy.routes)
         for name, upstream in policy.upstreams.items():
             if name in self.targets:
@@ -230,7 +232,9 @@ class Gate:
                 self.targets[name] = Target(upstream, self._machine(name))
         if self.room.size:
             for waiter in self.room.waiters():  # those of a removed route too: its upstream's cap may be new
-                waiter.claims = claims_of(waiter.call, waiter.target, self._routes[waiter.call.route])
+                waiter.claims = self._plans.claims_of(
+                    waiter.call, waiter.target, self._routes[waiter.call.route]
+                )
             self.room.regroup()
             self._serve(self.room.lines.everyone(), now)
 

@@ -35,7 +35,7 @@ COSTING: Final[Mapping[str, frozenset[bytes]]] = {
 """By dialect, the last segment of the paths whose calls cost tokens. Everything else costs a request only:
 lists of models, files, batches, the counting of tokens, images, audio."""
 
-IDENTITY: Final = (b"accept-encoding", b"identity")
+_IDENTITY: Final = (b"accept-encoding", b"identity")
 
 _UNREAD, _PLAIN, _STREAM = range(3)
 
@@ -72,9 +72,7 @@ def estimate(path: bytes, length: int | None, body: bytes | None) -> float:
 
 
 def _output(body: bytes | None) -> int:
-    if body is None or not (b'"max_' in body or b'"n"' in body):  # a search costs a tenth of the decoding
-        return DEFAULT_OUTPUT
-    asked = asked_of(body)
+    asked = asked_of(body) if body is not None else None
     if asked is None:
         return DEFAULT_OUTPUT
     each = DEFAULT_OUTPUT
@@ -82,6 +80,17 @@ def _output(body: bytes | None) -> int:
         if most is not None:
             each = max(0, most)
     return min(each * max(1, asked.n or 1), MOST_TOKENS)
+
+
+def readable(headers: Headers) -> Headers:
+    """The same headers of a request, asking for an answer that a `Meter` can read: in no encoding.
+
+    nginx needs the same for its `sub_filter`. Who names no encoding is sent none by any known server.
+    """
+    for name, _ in headers:
+        if name == _IDENTITY[0]:
+            return [field for field in headers if field[0] != name] + [_IDENTITY]
+    return headers
 
 
 class Meter:

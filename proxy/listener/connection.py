@@ -121,6 +121,12 @@ class CallerConnection(asyncio.Protocol):
         elif self.paused:
             self.resume_reading()
 
+    def served(self, wire: Wire) -> None:
+        """The task that served it ends. It says so itself: a callback of the loop would cost a turn of it."""
+        if wire.task is not None:
+            self._state.tasks.discard(wire.task)
+            wire.task = None
+
     # ── what reading.py, watch.py and crowd.py use ──────────────────────────────────────────────────
 
     @property
@@ -244,9 +250,8 @@ class CallerConnection(asyncio.Protocol):
             self._transport.close()
 
     def _start(self, wire: Wire) -> None:
-        task = self._loop.create_task(self._serve(wire))
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+        wire.task = task = self._loop.create_task(self._serve(wire))
+        self._state.tasks.add(task)  # uvicorn cancels what outlasts the drain
 
     def _end_well(self) -> None:
         self._closing = True

@@ -21,6 +21,9 @@ extensions, trailers). Precedents: Envoy 60 KiB, h11 16 KiB, nginx one page, Go'
 
 TOO_LONG: Final = f"more than {MOST_HEAD_BYTES} bytes of headers"
 
+KEEP_ALIVE: Final = (b"keep-alive",)
+"""What nearly every server says, and what names no field."""
+
 _SPECIAL: Final = HOP_BY_HOP | {b"connection", b"content-length"}
 
 
@@ -191,7 +194,7 @@ class Answer:
                 self._fail("a Transfer-Encoding other than chunked")  # nginx: "unknown Transfer-Encoding"
                 return
             self.keep = self.keep and parser.get_http_version() == "1.1"  # RFC 9112 §6.1
-        if self._connection:
+        if self._connection and self._connection != KEEP_ALIVE:
             named = options_of(self._connection)
             self.headers = [field for field in self.headers if field[0] not in named - {b"content-length"}]
         self.status = status

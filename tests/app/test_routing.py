@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.dialects import dialect_named
-from proxy.routing import Route, Table, climbs, prefix_of
+from proxy.routing import Route, Table, prefix_of
 
 
 def table(*paths: str) -> Table:
@@ -71,4 +71,6 @@ def test_the_prefixes_are_what_a_caller_may_write():
     ],
 )
 def test_no_spelling_of_dots_leads_out_of_the_route_or_of_the_tool(path, leaves):
-    assert climbs(table("/openai/", "/tools/{tool}").find(path)) is leaves
+    found = table("/openai/", "/tools/{tool}").find(path)
+    assert found is not None
+    assert found.climbs is leaves
