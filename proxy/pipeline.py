@@ -24,8 +24,9 @@ from proxy.routing import Rung
 from proxy.upstream import CREDENTIALS, CallerGone, Request, Result, UnsendableRequest, relay
 from proxy.wire import TooLarge, Wire
 
-SMALL_BYTES: Final = 64 * 1024
-"""A body of this size that has arrived is sent in one piece, and kept until its call has ended."""
+SMALL_BYTES: Final = 256 * 1024
+"""A body of this size that has arrived is sent in one piece, and kept until its call has ended: a prompt of
+60,000 tokens. To pull it piece by piece costs a timer and a task more."""
 
 CHEAP_BYTES: Final = 16 * 1024
 """Up to this size a refused call's body is known by its digest; of a larger one that costs too much."""

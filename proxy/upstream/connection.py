@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from proxy.core.verdict import Reason
-from proxy.upstream.answer import COMPLETE, HEAD, Answer
+from proxy.upstream.answer import BODY, COMPLETE, HEAD, Answer
+from proxy.upstream.contract import CallerGone, Downstream
 from proxy.upstream.patience import (
     DEADLINE,
     NEVER,
@@ -44,35 +45,11 @@ class Connection(asyncio.Protocol):
     """A connection of `pool`. `bytes_in` counts what was read for the current exchange."""
 
     __slots__ = (
-        "_all_sent",
-        "_drain_waiter",
-        "_ends_at",
-        "_first_byte_s",
-        "_idle_s",
-        "_loop",
-        "_most_buffered",
-        "_patience",
-        "_poll",
-        "_pool",
-        "_task",
-        "_transport",
-        "_unsent",
-        "_waiter",
-        "_write_paused",
-        "answer",
-        "bytes_in",
-        "bytes_out",
-        "detail",
-        "gone",
-        "idle_since",
-        "late",
-        "over",
-        "read_paused",
-        "reason",
-        "reused",
-        "sent_at",
-        "stalled",
-    )
+        "_all_sent", "_drain_waiter", "_ends_at", "_first_byte_s", "_idle_s", "_loop", "_most_buffered",
+        "_patience", "_poll", "_pool", "_sink", "_task", "_transport", "_unsent", "_waiter", "_write_paused",
+        "answer", "bytes_in", "bytes_out", "detail", "gone", "idle_since", "late", "over", "read_paused",
+        "reason", "reused", "sent_at", "stalled",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -101,6 +78,7 @@ class Connection(asyncio.Protocol):
     def _forget(self) -> None:
         self._unsent = 0
         self._task: asyncio.Task[Any] | None = None
+        self._sink: Downstream | None = None
         self._all_sent = False
         self.read_paused = False
         self.bytes_in = 0
@@ -139,8 +117,7 @@ class Connection(asyncio.Protocol):
         if len(body) <= JOINED_BYTES:
             transport.write(head + body if body else head)
         else:
-            transport.write(head)
-            transport.write(body)
+            transport.writelines((head, body))
 
     def sent(self) -> None:
         """All of the request was written: the upstream thinks from here, or from when it has taken it."""
@@ -183,10 +160,15 @@ class Connection(asyncio.Protocol):
         else:
             self._patience.awaits(TAKE_ANSWER, self._idle_s)
 
-    def upstream_goes_on(self) -> None:
-        """It is the upstream's turn to go on with its answer."""
+    def passed_on(self, sink: Downstream) -> asyncio.Future[None]:
+        """It is the upstream's turn to go on: what comes of the answer is handed to `sink` as it arrives.
+
+        Await this until that is no longer all there is to do: the answer ended, or the caller became slow.
+        """
         self._task = None
         self._patience.awaits(SEND_BODY, self._idle_s)
+        self._sink = sink
+        return self.changed()
 
     def caller_sends(self) -> None:
         """It is the caller's turn to go on with its request; once the answer has begun, only that counts."""
@@ -269,10 +251,27 @@ class Connection(asyncio.Protocol):
             self._fail(Reason.UPSTREAM_FAILED, answer.fault)
             self.abort()
         elif answer.phase != HEAD:
+            sink = self._sink
+            if sink is not None and answer.phase == BODY and self._pass_on(sink):
+                return
             if answer.buffered >= self._most_buffered and not self.read_paused:
                 self.read_paused = True
                 self._transport.pause_reading()
             self.wake()
+
+    def _pass_on(self, sink: Downstream) -> bool:
+        """An event of a stream leaves in the turn in which it came, and nobody is woken for it.
+
+        False: the caller has become slow, or is gone, and whoever waits must look.
+        """
+        if piece := self.take():
+            try:
+                sink.write(piece)
+            except CallerGone:
+                return False  # `caller_left` was called, or is about to be
+            sink.flush()
+        self._patience.awaits(SEND_BODY, self._idle_s)
+        return not sink.slow
 
     def eof_received(self) -> None:
         self.answer.eof()
@@ -299,6 +298,7 @@ class Connection(asyncio.Protocol):
 
     def wake(self, _: object = None) -> None:
         """Let who waits in `changed` look again."""
+        self._sink = None
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

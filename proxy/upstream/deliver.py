@@ -1,4 +1,4 @@
-"""The answer on its way to the caller: what arrived in one turn of the event loop leaves in the next."""
+"""The answer on its way to the caller: what arrives while the caller takes all leaves in the same turn."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ async def deliver(
     while not connection.gone:
         if piece := connection.take():
             downstream.write(piece)
-            if downstream.slow:
-                await downstream.drained()
         elif answer.phase == COMPLETE:
             downstream.end()
             result.complete = not connection.gone
             return
         elif connection.over:
             return
-        else:
+        elif not downstream.slow:
             downstream.flush()
-            connection.upstream_goes_on()
-            await connection.changed()
+            await connection.passed_on(downstream)
             connection.hand_over(task)
+        if downstream.slow:
+            await downstream.drained()
