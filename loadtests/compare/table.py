@@ -124,6 +124,7 @@ def _verdict(rounds: Sequence[Round], case: Case, goal: Goal, name: str) -> dict
         "bound": goal.bound,
         "at_least": goal.at_least,
         "by": by,
+        "rate": ratio(rounds, case.value, name, "per_s") if "per_s" in COMPARED[case] else None,
         "verdict": verdict if stand and not isnan(value) else "VOID",
     }
 
@@ -166,6 +167,6 @@ def _short(value: float) -> str:
 
 def _goal_line(one: Round) -> str:
     bound = f"{'>=' if one['at_least'] else '<='} {one['bound']:g}"
-    by = "  by CPU" if one["by"] == "cpu_us" and one["case"] != Case.SSE.value else ""
+    by = f"  by CPU; {one['rate']:.2f} by calls/s" if one["by"] == "cpu_us" and one["rate"] else ""
     what = f"{one['case']:<9}{one['said']:<25}{one['against']:<14}"
     return f"{what}{one['value']:>8.2f}{bound:>9}  {one['verdict']}{by}"
