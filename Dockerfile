@@ -3,10 +3,11 @@
 # The RUN lines name their folders by variables, so that tests/packaging runs the same lines elsewhere.
 ARG PYTHON_VERSION=3.13
 
-FROM python:${PYTHON_VERSION}-slim AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 WHEELS=/wheels APP=/opt/backpressure
+# The whole image, not the slim one: it holds the C compiler for the fast path (setup.py).
+FROM python:${PYTHON_VERSION} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 WHEELS=/wheels APP=/opt/backpressure BACKPRESSURE_COMPILE=1
 WORKDIR /src
-COPY pyproject.toml README.md constraints.txt ./
+COPY pyproject.toml setup.py README.md constraints.txt ./
 COPY proxy ./proxy
 RUN python -m pip wheel --no-deps --wheel-dir "$WHEELS" .
 RUN python -m venv "$APP" \
