@@ -15,6 +15,7 @@ from typing import Final
 from proxy.admission import Lease
 from proxy.core.call import Call
 from proxy.core.events import Refused
+from proxy.core.repeats import TELLING_BYTES
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, Kind, Reason, Refusal, kind_of
 from proxy.core.waiting import Waiter
 from proxy.dialects.base import Malformed
@@ -145,7 +146,9 @@ class Pipeline:
     def _remember(self, wire: Wire, arrival: Arrival, serving: Serving, now: float) -> None:
         """A call failed: its repeat, should it come, is one that the retry budget pays for."""
         if arrival.route.counts_retries:
-            serving.repeats.failed(arrival.key, mark_of(wire, serving), now)
+            known_by_length = arrival.key[3] >= TELLING_BYTES  # and too long to be digested
+            mark = None if known_by_length else mark_of(wire, serving)
+            serving.repeats.failed(arrival.key, mark, now)
 
     def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
         """Say no in the words of the caller's own API, and remember who was told to come back when."""

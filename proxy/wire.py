@@ -305,7 +305,9 @@ class Wire:
         self._out.append(b"\r\n")
 
     def served(self) -> None:
-        """Nobody works on it any more: the last word of whoever did."""
+        """Nobody works on it any more: the last word of whoever did. An idle connection holds no body."""
+        self.body = self.meter = None
+        self._arrived.clear()
         self._connection.served(self)
 
     # ── the caller ──────────────────────────────────────────────────────────────────────────────────
@@ -317,7 +319,9 @@ class Wire:
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` the moment the caller disconnects; at once if it has. None: no longer."""
-        self._connection.on_gone(callback)
+        # Once it is answered, the connection may already watch over the next request.
+        if callback is not None or not self.done:
+            self._connection.on_gone(callback)
 
 
 def last_words(status: int, code: str, message: str) -> bytes:

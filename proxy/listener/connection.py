@@ -106,6 +106,7 @@ class CallerConnection(asyncio.Protocol):
     def answered(self, wire: Wire) -> None:
         """An answer is complete: go on with the next request, or wait for one."""
         self._state.total_requests += 1
+        self._on_gone = None
         if not wire.keep or (self._closing and len(self._due) == 1):
             self._due.clear()
             self._end_well()
@@ -280,7 +281,8 @@ class CallerConnection(asyncio.Protocol):
         if self._lingering is not None:
             return
         self.write(self._last_words)
-        if not self._last_words or not self._transport.can_write_eof():
+        more_may_come = self._last_words or self._reader.phase
+        if not more_may_come or not self._transport.can_write_eof():
             self._transport.close()
         elif not self._transport.is_closing():
             self._transport.write_eof()

@@ -69,6 +69,7 @@ class RequestReader:
         """The connection is lost: take in nothing more, and let go of the parser, which holds us."""
         self.stopped = True
         self._parser = cast("httptools.HttpRequestParser", None)  # never fed again once stopped
+        self.wire = self._heading = None
 
     def feed(self, data: bytes) -> None:
         """Take in what arrived.

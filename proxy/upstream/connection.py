@@ -190,7 +190,8 @@ class Connection(asyncio.Protocol):
         self._patience.rest()
         self._task = None
         answer = self.answer
-        if answer.phase == COMPLETE and answer.keep and self._all_sent and not self._write_paused:
+        paused = self._write_paused or self.read_paused
+        if answer.phase == COMPLETE and answer.keep and self._all_sent and not (paused or self.gone):
             self._pool.release(self)
         else:
             self.abort()

@@ -35,3 +35,4 @@ async def deliver(
             connection.hand_over(task)
         if downstream.slow:
             await downstream.drained()
+            connection.hand_over(task)  # it takes, if slowly: its time begins anew

@@ -54,8 +54,9 @@ BODY_EXPECTED: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 """RFC 9110 §8.6: without a body these still say `Content-Length: 0`."""
 
 KNOWN_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+LONGEST_LEARNT: Final = 256
 MOST_LEARNT: Final = 512
-"""So many names and origins are remembered, per upstream, so as not to be looked at twice."""
+"""So many names and origins, of so many bytes at most, are remembered per upstream."""
 
 _DROP, _CONNECTION, _FORWARDED, _HOST = range(4)
 
@@ -149,7 +150,7 @@ class RequestHead:
         if name.replace(b"_", b"-") in self._special:
             return ()
         prefix = _prefix(name)
-        if len(self._prefixes) < MOST_LEARNT:
+        if len(self._prefixes) < MOST_LEARNT and len(name) <= LONGEST_LEARNT:
             self._prefixes[name] = prefix
         return prefix, value
 
@@ -159,7 +160,7 @@ class RequestHead:
         lines = self._origins.get(key)
         if lines is None:
             lines = self._told(request, host, [])
-            if len(self._origins) < MOST_LEARNT:
+            if len(self._origins) < MOST_LEARNT and len(host) <= LONGEST_LEARNT:
                 self._origins[key] = lines
         return lines
 
