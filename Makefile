@@ -95,9 +95,9 @@ compare: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Measure every case of docs/bench
 	@echo "Comparing with other proxies on one core"
 	@$(MEASURE) loadtests.compare $(COMPARE_ARGS)
 
-profile: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Show where a call's microseconds go, by layer and by function
+profile: $(INSTALLED_LOAD) ## Show where a call's microseconds go, by layer and by function
 	@echo "Sampling the proxy under load"
-	@$(MEASURE) loadtests.profiling $(PROFILE_ARGS)
+	@exec $(BIN)/python -m loadtests.profiling $(PROFILE_ARGS)
 
 constraints: $(INSTALLED) ## Resolve the newest allowed versions of all dependencies into constraints.txt
 	@echo "Resolving the newest allowed versions into constraints.txt"
