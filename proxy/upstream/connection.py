@@ -15,14 +15,12 @@ from proxy.core.verdict import Reason
 from proxy.upstream.answer import BODY, COMPLETE, HEAD, Answer
 from proxy.upstream.contract import CallerGone, Downstream
 from proxy.upstream.patience import (
-    DEADLINE,
     NEVER,
     SEND_BODY,
     SEND_HEAD,
     SEND_REQUEST,
     TAKE_ANSWER,
     TAKE_REQUEST,
-    TOTAL,
     Patience,
 )
 
@@ -37,8 +35,6 @@ uvloop). Precedents: asyncio's and uvicorn's high-water marks, both 64 KiB; ngin
 
 JOINED_BYTES: Final = 64 * 1024
 """A body up to this size leaves with its head in one write; copying a larger one costs more than a write."""
-
-_CALLERS: Final = frozenset({SEND_REQUEST, TAKE_ANSWER})
 
 
 class Connection(asyncio.Protocol):
@@ -316,22 +312,16 @@ class Connection(asyncio.Protocol):
     def _expired(self, now: float) -> None:
         """Somebody's turn lasted too long: give the exchange up."""
         patience = self._patience
-        overdue = now >= patience.deadline
-        if not overdue and patience.turn == TAKE_REQUEST and self._progress():
+        if now < patience.deadline and patience.turn == TAKE_REQUEST and self._progress():
             patience.awaits(TAKE_REQUEST, self._idle_s)
             return
         task, self._task = self._task, None
-        by_caller = patience.turn in _CALLERS
-        why = f"within {patience.span_s:g}s"
-        if overdue:
-            whose = TOTAL if now >= self._ends_at else DEADLINE
-            self.late = by_caller or whose is DEADLINE
-            why = f"before {whose}"
-        self.stalled = by_caller and (not overdue or patience.turn == TAKE_ANSWER)
-        if self.stalled:
-            self.detail = f"{patience.turn} {why}"
+        lapse = patience.lapse(now, self._ends_at)
+        self.stalled, self.late = lapse.stalled, lapse.late
+        if lapse.stalled:
+            self.detail = lapse.detail
         else:
-            self._fail(Reason.UPSTREAM_TIMEOUT, f"{patience.turn} {why}")
+            self._fail(Reason.UPSTREAM_TIMEOUT, lapse.detail)
         self.abort()
         if task is not None:
             task.cancel()

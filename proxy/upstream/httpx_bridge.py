@@ -20,14 +20,12 @@ from proxy.upstream.contract import CallerGone, Downstream, Headers, Request, Re
 from proxy.upstream.httpx_line import Broken, Line, LineAnswer, Opening
 from proxy.upstream.judge import judge, left, no_room
 from proxy.upstream.patience import (
-    DEADLINE,
     NEVER,
     SEND_BODY,
     SEND_HEAD,
     SEND_REQUEST,
     TAKE_ANSWER,
     TAKE_REQUEST,
-    TOTAL,
     Patience,
 )
 from proxy.upstream.relay import REPEATABLE
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from proxy.upstream.target import Upstream
 
 CONNECT: Final = "no connection"
-CALLERS: Final = frozenset({SEND_REQUEST, TAKE_ANSWER})
 PIECE_BYTES: Final = 64 * 1024
 """A body that is here is handed over in pieces of this size: one that is taken is a sign of life."""
 
@@ -242,20 +239,13 @@ class Exchange(httpx.AsyncByteStream):
 
     def _expired(self, now: float) -> None:
         """Somebody's turn lasted too long: give the exchange up."""
-        patience = self._patience
-        overdue = now >= patience.deadline
-        by_caller = patience.turn in CALLERS
-        why = f"within {patience.span_s:g}s"
-        if overdue:
-            whose = TOTAL if now >= self._ends_at else DEADLINE
-            self.late = by_caller or whose is DEADLINE
-            why = f"before {whose}"
-        self.stalled = by_caller and (not overdue or patience.turn == TAKE_ANSWER)
+        lapse = self._patience.lapse(now, self._ends_at)
+        self.stalled, self.late = lapse.stalled, lapse.late
         self.found_no_room = self._line is None
-        if self.stalled:
-            self.detail = f"{patience.turn} {why}"
+        if lapse.stalled:
+            self.detail = lapse.detail
         else:
-            self._fail(Reason.UPSTREAM_TIMEOUT, f"{patience.turn} {why}")
+            self._fail(Reason.UPSTREAM_TIMEOUT, lapse.detail)
         self._stop()
 
     def _fail(self, reason: Reason, detail: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 NEVER: Final = float("inf")
 _AT_NEXT_LOOK: Final = -NEVER
@@ -19,6 +19,21 @@ TAKE_ANSWER: Final = "no more of the answer taken by the caller"
 # What ends it whoever's turn it is: how the log goes on after "no answer before ...".
 DEADLINE: Final = "the call's deadline"
 TOTAL: Final = "the time for the whole call was over"
+
+
+CALLERS: Final = frozenset({SEND_REQUEST, TAKE_ANSWER})
+"""The turns of the caller: that one lasted too long says nothing about the upstream."""
+
+
+class Lapse(NamedTuple):
+    """What it means that a turn lasted too long.
+
+    `stalled`: the caller's turn did. `late`: the time of the call is over, and not by the upstream's fault.
+    """
+
+    detail: str
+    stalled: bool
+    late: bool
 
 
 class Patience:
@@ -77,6 +92,18 @@ class Patience:
         """
         self.turn = turn
         self._due = _AT_NEXT_LOOK
+
+    def lapse(self, now: float, ends_at: float) -> Lapse:
+        """What to make of the turn that expired at `now`; the whole call had until `ends_at`."""
+        by_caller = self.turn in CALLERS
+        if now < self.deadline:
+            return Lapse(f"{self.turn} within {self.span_s:g}s", stalled=by_caller, late=False)
+        whose = TOTAL if now >= ends_at else DEADLINE
+        return Lapse(
+            f"{self.turn} before {whose}",
+            stalled=by_caller and self.turn == TAKE_ANSWER,
+            late=by_caller or whose is DEADLINE,
+        )
 
     def rest(self) -> None:
         """Nothing is due."""
