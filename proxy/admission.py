@@ -16,7 +16,7 @@ from typing import Protocol, Self
 from proxy.core.call import Call
 from proxy.core.gate import Gate, Grant
 from proxy.core.policy import Policy
-from proxy.core.verdict import Outcome, Refusal
+from proxy.core.verdict import UNUSED, Outcome, Refusal
 from proxy.core.waiting import Waiter
 
 LEAST_TIMER_S = 0.001
@@ -44,7 +44,7 @@ class Lease:
     def __init__(self, admission: Admission, grant: Grant) -> None:
         self._admission = admission
         self._grant = grant
-        self.outcome = Outcome.UNUSED
+        self.outcome = UNUSED
         self.used_tokens: float | None = None
 
     @property
@@ -130,7 +130,7 @@ class Admission:
     def _abandon(self, waiter: Waiter) -> None:
         """Nobody is left to take the verdict: what was granted meanwhile is given back."""
         if isinstance(waiter.verdict, Grant):
-            self.settle(waiter.verdict, Outcome.UNUSED)
+            self.settle(waiter.verdict, UNUSED)
         else:
             self.gate.leave(waiter, self._clock())
             self._arm()  # whoever stood behind it may be next at once

@@ -77,12 +77,11 @@ class Breaker:
     running neither closes nor opens the breaker of the time after it.
     """
 
-    __slots__ = ("_machine", "_phase", "_policy", "_probed", "_probes", "_reopen_at", "_turn", "_window")
+    __slots__ = ("_machine", "_policy", "_probed", "_probes", "_reopen_at", "_turn", "_window")
 
     def __init__(self, policy: BreakerPolicy, machine: Machine) -> None:
         self._policy = policy
         self._machine = machine
-        self._phase = machine.phase  # which nobody but `_move` changes
         self._window = Window(policy.window_s)
         self._turn = 0  # counts the moves; a call remembers in which turn it began
         self._reopen_at = 0.0  # when an open breaker lets probes through
@@ -92,7 +91,7 @@ class Breaker:
     @property
     def phase(self) -> str:
         """`closed`, `open` or `half-open`."""
-        return self._phase
+        return self._machine.phase
 
     @property
     def window(self) -> Window:
@@ -107,7 +106,7 @@ class Breaker:
 
     def wait_s(self, now: float) -> float | None:
         """0.0 when a call may go now; else seconds to the next probe, None when all probes are out."""
-        phase = self._phase
+        phase = self.phase
         if phase == CLOSED:
             return 0.0
         if phase == OPEN:
@@ -121,9 +120,9 @@ class Breaker:
 
     def enter(self, now: float) -> int:
         """A call goes; returns the turn to settle it with. Only after `wait_s` said 0.0."""
-        if self._phase == OPEN and now >= self._reopen_at - ROUNDING_S:
+        if self.phase == OPEN and now >= self._reopen_at - ROUNDING_S:
             self._move(HALF_OPEN)
-        if self._phase == HALF_OPEN:
+        if self.phase == HALF_OPEN:
             self._probes += 1
         return self._turn
 
@@ -138,7 +137,7 @@ class Breaker:
         spoke = failed or outcome is SUCCEEDED or outcome is IGNORED
         slow = spoke and took_s >= self._policy.slow_call_s
         counts = failed or slow or outcome is SUCCEEDED or outcome is OVERLOADED
-        if self._phase == HALF_OPEN:
+        if self.phase == HALF_OPEN:
             return self._settle_probe(counts=counts, bad=failed or slow, now=now)
         if counts:
             self._window.add(failed=failed, slow=slow, now=now)
@@ -179,7 +178,7 @@ class Breaker:
         self._turn += 1
         self._probes = self._probed = 0
         self._window = Window(self._policy.window_s)
-        if phase == self._phase:
+        if phase == self.phase:
             return
         match phase:
             case "open":
@@ -188,4 +187,3 @@ class Breaker:
                 self._machine.half_open()
             case _:
                 self._machine.close()
-        self._phase = self._machine.phase

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from proxy.core.call import Call
 from proxy.core.claims import Claims, Shortfall
-from proxy.core.policy import BucketPolicy, CapPolicy, Per, QuotaPolicy, RoutePolicy, Unit
+from proxy.core.policy import TOKENS, BucketPolicy, CapPolicy, Per, QuotaPolicy, RoutePolicy
 from proxy.core.target import Target
 from proxy.core.verdict import Reason
 
@@ -52,7 +52,7 @@ def claims_of(call: Call, target: Target, route: RoutePolicy) -> Claims:
         caps.append((route.cap.key, route.cap))
     buckets = _keyed(route.buckets, call, target, route)
     if route.counts_tokens and not call.tokens:
-        buckets = [row for row in buckets if row[1].unit is not _TOKENS]
+        buckets = [row for row in buckets if row[1].unit is not TOKENS]
     if call.tool:
         tool = route.tools.get(call.tool) or route.tools.get(ANY_TOOL)
         if tool is not None:
@@ -97,5 +97,4 @@ _CALLER: Final = Per.CALLER
 _RUN: Final = Per.RUN
 _ROUTE: Final = Per.ROUTE
 _UPSTREAM: Final = Per.UPSTREAM
-_TOKENS: Final = Unit.TOKENS
-"""For the speed of `is`: to read a member from its class costs 110 ns in Python 3.11."""
+"""For the speed of `is`, as `policy.TOKENS`."""

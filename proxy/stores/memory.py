@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.core import bucket
 from proxy.core.claims import Claims, Shortfall
-from proxy.core.policy import BucketPolicy, Unit
+from proxy.core.policy import TOKENS, BucketPolicy
 from proxy.core.verdict import Reason
 from proxy.stores.quotas import Quotas
 
@@ -161,7 +161,7 @@ class MemoryStore:
         """The estimate was another: the rest comes back, or a debt is made that the next callers wait for."""
         over = used_tokens - claims.tokens
         for (key, policy), spend in zip(claims.buckets, receipt.buckets, strict=True):
-            if policy.unit is not _TOKENS:
+            if policy.unit is not TOKENS:
                 continue
             if over <= 0:
                 _give_back(spend, -over, policy, now)
@@ -185,7 +185,3 @@ def _give_back(spend: tuple[_Bucket, float, float], cost: float, policy: BucketP
     back_s = bucket.refundable_s(spent_to - refunded_since_s, cost, policy, now)
     state.tat -= back_s
     state.refunded_s += back_s
-
-
-_TOKENS: Final = Unit.TOKENS
-"""For the speed of `is`, as in `core/plan.py`."""

@@ -16,14 +16,12 @@ from proxy.core.call import Call
 from proxy.core.events import Admitted, BreakerMoved, Event, Left, Queued, Refused, Settled
 from proxy.core.state import GateState
 from proxy.core.survey import OTHERS
-from proxy.core.verdict import Outcome, Reason
+from proxy.core.verdict import FAILED, UNUSED, Outcome, Reason
 from proxy.telemetry import families
 from proxy.telemetry.counts import SCOPES, Flow, Flows, Labels
 from proxy.telemetry.families import Row
 from proxy.telemetry.log import Log
 
-_FAILED: Final = Outcome.FAILED
-_UNUSED: Final = Outcome.UNUSED
 """Reading a member of an enum class costs 110 ns in Python 3.11: a third of what an event may cost."""
 
 LONGEST_WAIT_S: Final = 3600.0
@@ -110,7 +108,7 @@ class Telemetry:
         flow.call_time.observe(total_s)
         if first_byte_s is not None:
             flow.first_byte.observe(first_byte_s)
-        if outcome is _FAILED:
+        if outcome is FAILED:
             why = reason or Reason.UPSTREAM_FAILED
             flow.failures[why] += 1
             if self._log:
@@ -242,7 +240,7 @@ class Telemetry:
         call = event.call
         flow = self._flows[call.route, call.rank, event.upstream]
         flow.settled[event.outcome] += 1
-        if event.outcome is not _UNUSED:
+        if event.outcome is not UNUSED:
             flow.upstream_time.observe(event.upstream_s)
 
     def _breaker_moved(self, event: BreakerMoved) -> None:

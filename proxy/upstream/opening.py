@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.core.verdict import Outcome, Reason
+from proxy.core.verdict import FAILED, IGNORED, Reason
 from proxy.upstream.connection import Connection
 from proxy.upstream.contract import Downstream, Result
 from proxy.upstream.dial import DialFailed
@@ -54,5 +54,5 @@ async def open_connection(
         if within_s < upstream.connect_s:
             whose = TOTAL if within_s == ends_in_s else DEADLINE
             result.detail = f"no connection before {whose}"
-            result.outcome = Outcome.FAILED if whose is TOTAL else Outcome.IGNORED
+            result.outcome = FAILED if whose is TOTAL else IGNORED
     return None
