@@ -12,34 +12,25 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any, Final
 
 from loadtests.agents import KINDS, CallRecord
+from loadtests.program import finish, parser_of, write_json
 from loadtests.report import Plan, Window, render, summarise
-from loadtests.running import StartError, await_port, cpu_s, end_on_sigterm, fetch, free_port, running
+from loadtests.running import StartError, cpu_s, running, said
+from loadtests.simulated import Running, upstream_and_proxy
 
-RESULTS: Final = Path(__file__).parent / "results"
 LOCUSTFILE: Final = Path(__file__).parent / "locustfile.py"
 ARRIVING_WITHIN_S: Final = 30.0
 LONGEST_PATIENCE_S: Final = max(kind.patience_s for kind in KINDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """Where the upstream and the proxy listen, and their process ids by name."""
-
-    upstream: str
-    proxy: str
-    control: str
-    pids: dict[str, int]
-
-
-def proxy_yaml(data_port: int, control_port: int, upstream: str, slots: int) -> str:
+def proxy_yaml(slots: int, data_port: int, control_port: int, upstream: str) -> str:
     """The proxy's configuration: everything as by default but the cap, which is the upstream's capacity.
 
     The upstream closes idle connections after 5 s, so ours are given up before that.
@@ -57,26 +48,6 @@ upstreams:
 routes:
   - {{name: chat, path: /openai/, upstream: demo}}
 """
-
-
-@contextmanager
-def upstream_and_proxy(plan: Plan, folder: Path) -> Iterator[Running]:
-    """Both running and listening, on free ports; ended on the way out. StartError if one does not come up."""
-    upstream_port, data_port, control_port = free_port(), free_port(), free_port()
-    urls = [f"http://127.0.0.1:{port}" for port in (upstream_port, data_port, control_port)]
-    at = Running(upstream=urls[0], proxy=urls[1], control=urls[2], pids={})
-    upstream = [sys.executable, "-m", "proxy.demo", "--port", str(upstream_port)]
-    upstream += ["--slots", str(plan.slots), "--latency", str(plan.latency_s)]
-    config = folder / "load.yaml"
-    config.write_text(proxy_yaml(data_port, control_port, at.upstream, plan.slots))
-    proxy = [str(Path(sys.executable).with_name("backpressure")), "serve", str(config)]
-    with running("upstream", upstream, folder) as started:
-        await_port(started, upstream_port, folder / "upstream.log")
-        with running("proxy", proxy, folder) as behind:
-            await_port(behind, data_port, folder / "proxy.log")
-            await_port(behind, control_port, folder / "proxy.log")
-            at.pids.update(upstream=started.pid, proxy=behind.pid)
-            yield at
 
 
 def locust_command(host: str, rate_per_s: float, users: int, seconds: float, records: Path) -> list[str]:
@@ -100,31 +71,24 @@ def overload(at: Running, plan: Plan, warm_up_s: float, users: int, folder: Path
         _await_arrivals(at, folder)
         time.sleep(warm_up_s)
         pids = {**at.pids, "locust": locust.pid}
-        begun_at, before = time.monotonic(), ledger(at)
+        begun_at, before = time.monotonic(), at.ledger()
         cpu_before = {name: cpu_s(pid) for name, pid in pids.items()}
         time.sleep(plan.seconds)
-        ended_at, after = time.monotonic(), ledger(at)
+        ended_at, after = time.monotonic(), at.ledger()
         cpu_used_s = {name: cpu_s(pid) - cpu_before[name] for name, pid in pids.items()}
         with suppress(TimeoutExpired):  # then it is ended, and the calls still open make the run void
             locust.wait(LONGEST_PATIENCE_S * 2)
     window = Window(begun_at, ended_at, before, after, cpu_used_s)
-    metrics = fetch(f"{at.control}/metrics").decode()
-    return summarise(plan, window, read_records(records), ledger(at), metrics)
+    return summarise(plan, window, read_records(records), at.ledger(), at.metrics())
 
 
 def _await_arrivals(at: Running, folder: Path) -> None:
     give_up_at = time.monotonic() + ARRIVING_WITHIN_S
     while time.monotonic() < give_up_at:
-        if ledger(at)["arrivals"]:
+        if at.ledger()["arrivals"]:
             return
         time.sleep(0.05)
-    raise StartError("no call reached the upstream: " + (folder / "locust.log").read_text()[-2000:])
-
-
-def ledger(at: Running) -> dict[str, Any]:
-    """The upstream's counters now."""
-    counters: dict[str, Any] = json.loads(fetch(f"{at.upstream}/_demo/ledger"))
-    return counters
+    raise StartError("no call reached the upstream: " + said(folder / "locust.log"))
 
 
 def read_records(path: Path) -> list[CallRecord]:
@@ -133,44 +97,33 @@ def read_records(path: Path) -> list[CallRecord]:
 
 
 def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make load", description=__doc__.partition("\n")[0])
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser = parser_of("load", __doc__, "the JSON")
     parser.add_argument("--slots", type=int, default=40, help="calls the upstream serves at once; the cap")
     parser.add_argument("--latency", type=float, default=0.2, help="seconds the upstream takes for a call")
     parser.add_argument("--factor", type=float, default=3.0, help="offered calls as a multiple of capacity")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of the measured window")
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds of load before it")
     parser.add_argument("--users", type=int, default=100, help="agents; each is a caller of its own")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: the run stands. 1: it is void, or something did not start."""
+    """0: the run stands. 1: it is void. StartError when something did not start."""
     asked = options().parse_args(arguments)
     plan = Plan(asked.slots, asked.latency, asked.factor, asked.seconds)
-    end_on_sigterm()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="backpressure-load-")))
-        try:
-            at = stack.enter_context(upstream_and_proxy(plan, folder))
+    serving = ["--slots", str(plan.slots), "--latency", str(plan.latency_s)]
+    with tempfile.TemporaryDirectory(prefix="backpressure-load-") as name:
+        folder = Path(name)
+        with upstream_and_proxy(folder, serving, partial(proxy_yaml, plan.slots)) as at:
             told = f"{plan.rate_per_s:.0f} calls/s to {plan.capacity_per_s:.0f}/s of capacity"
             print(
                 f"offering {told} for {asked.seconds:g} s, after {asked.warm_up:g} s of warm-up", flush=True
             )
             summary = overload(at, plan, asked.warm_up, asked.users, folder)
-        except StartError as problem:
-            print(problem, file=sys.stderr)
-            return 1
-    asked.results.mkdir(parents=True, exist_ok=True)
-    written = asked.results / time.strftime("load-%Y%m%d-%H%M%S.json")
-    written.write_text(json.dumps(summary, indent=2) + "\n")
+    written = write_json(asked.results, "load", summary)
     print(f"{render(summary)}\n\nwritten to {written}")
     return 1 if summary["void"] else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    finish(main)

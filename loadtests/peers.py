@@ -55,8 +55,8 @@ def contenders(free_port: Callable[[], int], *, install: bool) -> list[Contender
     if envoy := envoy_binary(install=install):
         found += _envoys(envoy)
     if nginx := shutil.which("nginx"):
-        command = _taking_file_of_nginx
-        found.append(Contender("nginx", "conf", nginx_conf, command, _version([nginx, "-v"])))
+        version = _version([nginx, "-v"])
+        found.append(Contender("nginx", "conf", nginx_conf, lambda file, _port: nginx_command(file), version))
     if haproxy := shutil.which("haproxy"):
         version = _version([haproxy, "-v"])
         found.append(Contender("haproxy", "cfg", haproxy_cfg, _taking_file([haproxy, "-db", "-f"]), version))
@@ -82,17 +82,8 @@ def _litellm(litellm: str) -> Contender:
     """One worker; it forwards only, for its refusals and streams are other work than the others'."""
 
     def command(file: Path, port: int) -> list[str]:
-        return [
-            litellm,
-            "--config",
-            str(file),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--num_workers",
-            "1",
-        ]
+        listening = ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
+        return [litellm, "--config", str(file), *listening]
 
     version = _version([litellm, "--version"])
     return Contender(
@@ -103,10 +94,6 @@ def _litellm(litellm: str) -> Contender:
 def _taking_file(start: list[str]) -> Callable[[Path, int], list[str]]:
     """A command whose last argument is its configuration, which names the port."""
     return lambda file, _port: [*start, str(file)]
-
-
-def _taking_file_of_nginx(file: Path, _port: int) -> list[str]:
-    return nginx_command(file)
 
 
 def nginx_command(file: Path) -> list[str]:

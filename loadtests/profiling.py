@@ -10,12 +10,9 @@ where it can be stopped: at its system calls. So getpid(2) once seemed to cost 9
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,11 +21,11 @@ from typing import Any, Final
 
 from loadtests.cases import Case
 from loadtests.compare import calls, streams
-from loadtests.compare.__main__ import RESULTS
-from loadtests.compare.bench import Bench, Turn, share_out, start, start_origin
+from loadtests.compare.bench import Bench, Turn, add_options, set_up, start, start_origin
 from loadtests.kernel_time import by_library, record_command
 from loadtests.peers import contenders
-from loadtests.running import StartError, end_on_sigterm, free_port, pinned, running
+from loadtests.program import finish, parser_of, place
+from loadtests.running import StartError, free_port, pinned, running, said
 from loadtests.stacks import Stack, layer, own, parse, shares, speedscope
 
 SHOWN: Final = 30
@@ -41,15 +38,10 @@ LEAD_S: Final = 1.0
 
 
 def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make profile", description=__doc__.partition("\n")[0])
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser = parser_of("profile", __doc__, "the samples")
     parser.add_argument("--case", type=Case, default=Case.FORWARD, choices=CASES)
     parser.add_argument("--seconds", type=float, default=10.0, help="of sampling")
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--streams", type=int, default=200, help="of the sse case")
-    parser.add_argument("--events", type=float, default=50, help="a second of each of these streams")
-    parser.add_argument("--no-wrk", action="store_true", help="use our own load generator")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the samples")
+    add_options(parser)
     return parser
 
 
@@ -76,8 +68,8 @@ def record(bench: Bench, turn: Turn, py_spy: str, seconds: float) -> str:
     command += ["--output", str(raw)]
     code = _watched(bench, turn, "py-spy", command, seconds)
     if code or not raw.exists():
-        said = (bench.folder / "py-spy.log").read_text(errors="replace")[-2000:]
-        raise StartError(f"py-spy could not sample the proxy (it needs ptrace): {said}")
+        reason = said(bench.folder / "py-spy.log")
+        raise StartError(f"py-spy could not sample the proxy (it needs ptrace): {reason}")
     return raw.read_text()
 
 
@@ -109,8 +101,7 @@ class Profile:
 def run(asked: argparse.Namespace, folder: Path) -> Profile:
     """Measure, then sample. StartError when something did not start, or could not be sampled."""
     py_spy = find_py_spy()
-    cores = share_out(sorted(os.sched_getaffinity(0)), has_taskset=shutil.which("taskset") is not None)
-    bench = Bench(folder, cores, None if asked.no_wrk else shutil.which("wrk"), asked)
+    bench = set_up(folder, asked)
     ours = contenders(free_port, install=False)[0]
     with ExitStack() as stack:
         turn = start(stack, bench, ours, asked.case, start_origin(stack, bench, asked.case))
@@ -145,27 +136,18 @@ def render(case: Case, profile: Profile) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: sampled. 1: something did not start, or may not be sampled."""
+    """0: sampled. StartError when something did not start, or may not be sampled."""
     asked = options().parse_args(arguments)
-    end_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="backpressure-profile-") as folder:
-        try:
-            profile = run(asked, Path(folder))
-        except (StartError, subprocess.SubprocessError) as problem:
-            print(problem, file=sys.stderr)
-            return 1
+        profile = run(asked, Path(folder))
     text = render(asked.case, profile)
-    asked.results.mkdir(parents=True, exist_ok=True)
-    name = time.strftime(f"profile-{asked.case}-%Y%m%d-%H%M%S")
-    written = asked.results / f"{name}.speedscope.json"
-    written.write_text(speedscope(profile.stacks, name))
-    (asked.results / f"{name}.txt").write_text(text + "\n")
+    file = place(asked.results, f"profile-{asked.case}")
+    written = file.with_suffix(".speedscope.json")
+    written.write_text(speedscope(profile.stacks, file.name))
+    file.with_suffix(".txt").write_text(text + "\n")
     print(f"{text}\n\nwritten to {written} (open it with https://www.speedscope.app)")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    finish(main)

@@ -77,9 +77,14 @@ def await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             time.sleep(0.05)
         else:
             return
-    said = log.read_text(errors="replace").strip().splitlines()[-8:]
+    words = log.read_text(errors="replace").strip().splitlines()[-8:]
     ended = "still running" if process.poll() is None else f"ended with status {process.returncode}"
-    raise StartError(f"{log.stem} does not listen on port {port} ({ended}): " + "\n".join(said))
+    raise StartError(f"{log.stem} does not listen on port {port} ({ended}): " + "\n".join(words))
+
+
+def said(log: Path) -> str:
+    """The end of what a process said, to be told with what went wrong."""
+    return log.read_text(errors="replace")[-2000:]
 
 
 def fetch(url: str, body: bytes | None = None) -> bytes:
@@ -94,6 +99,12 @@ def cpu_s(pid: int) -> float:
     """User and system CPU seconds a process and its threads have used so far (proc(5), fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_kib(pid: int) -> dict[str, int]:
+    """The memory of a process by the kernel's names for its kinds (proc(5), smaps_rollup), in KiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
 
 
 def end_on_sigterm() -> None:

@@ -12,53 +12,25 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from subprocess import Popen, TimeoutExpired
+from subprocess import TimeoutExpired
 from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests.running import StartError, await_port, cpu_s, end_on_sigterm, fetch, free_port, running
+from loadtests.program import finish, parser_of, write_json
+from loadtests.running import StartError, cpu_s, fetch, memory_kib, running, said
+from loadtests.simulated import Running, upstream_and_proxy
 from loadtests.soak_callers import OPEN_WITHIN_S
 from loadtests.soak_plan import Plan
 from loadtests.soak_verdict import Proxys, Sample, is_settled, judge, render, summary
 
-RESULTS: Final = Path(__file__).parent / "results"
 SETTLE_WITHIN_S: Final = 30.0
 """Of the condition that everything is given back: more than any idle time of the configuration."""
 LOOK_AGAIN_S: Final = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """Where the upstream and the proxy listen, and the proxy's process."""
-
-    upstream: str
-    data_port: int
-    control: str
-    proxy: Popen[bytes]
-
-
-@contextmanager
-def upstream_and_proxy(plan: Plan, folder: Path) -> Iterator[Running]:
-    """Both running and listening, on free ports; ended on the way out. StartError if one does not come up."""
-    upstream_port, data_port, control_port = free_port(), free_port(), free_port()
-    url = f"http://127.0.0.1:{upstream_port}"
-    upstream = [sys.executable, "-m", "proxy.demo", "--port", str(upstream_port)]
-    upstream += ["--slots", str(plan.slots), "--latency", str(plan.latency_s)]
-    upstream += ["--events", str(plan.events), "--gap", str(plan.gap_s), "--seed", str(plan.seed)]
-    config = folder / "soak.yaml"
-    config.write_text(plan.proxy_yaml(data_port, control_port, url))
-    proxy = [str(Path(sys.executable).with_name("backpressure")), "serve", str(config)]
-    with running("upstream", upstream, folder) as started:
-        await_port(started, upstream_port, folder / "upstream.log")
-        with running("proxy", proxy, folder) as behind:
-            await_port(behind, data_port, folder / "proxy.log")
-            await_port(behind, control_port, folder / "proxy.log")
-            yield Running(url, data_port, f"http://127.0.0.1:{control_port}", behind)
 
 
 class Watch:
@@ -81,9 +53,8 @@ class Watch:
     def look(self) -> Sample:
         """One sample."""
         gauges = scraped(self._at)
-        folder = Path(f"/proc/{self._at.proxy.pid}")
-        rollup = (folder / "smaps_rollup").read_text().splitlines()
-        kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in rollup[1:])}
+        pid = self._at.pids["proxy"]
+        folder, kib = Path(f"/proc/{pid}"), memory_kib(pid)
         sample = Sample(
             at_s=self.now_s,
             rss_mib=kib["Rss"] / 1024,
@@ -108,7 +79,7 @@ class Watch:
     def base(self) -> Sample:
         """The proxy without load. It has served one call, so that what is made once is there."""
         chat = {"model": "demo-model", "messages": [{"role": "user", "content": "the first"}]}
-        fetch(f"http://127.0.0.1:{self._at.data_port}/openai/v1/chat/completions", json.dumps(chat).encode())
+        fetch(f"{self._at.proxy}/openai/v1/chat/completions", json.dumps(chat).encode())
         self.until(lambda sample: not sample.connections, SETTLE_WITHIN_S)
         return min((self.look() for _ in range(5)), key=lambda sample: (sample.open_files, sample.tasks))
 
@@ -116,7 +87,7 @@ class Watch:
 def scraped(at: Running) -> dict[str, int]:
     """Every metric of the proxy, summed up over its labels; for permits, those of the upstreams only."""
     sums: dict[str, int] = {}
-    for family in text_string_to_metric_families(fetch(f"{at.control}/metrics").decode()):
+    for family in text_string_to_metric_families(at.metrics()):
         for sample in family.samples:
             name = sample.name.removeprefix("backpressure_")
             sums[name] = sums.get(name, 0) + int(sample.value)
@@ -132,33 +103,31 @@ def soak(at: Running, plan: Plan, every_s: float, folder: Path, say: Callable[[s
     """Run the plan and return the summary."""
     watch = Watch(at)
     base = watch.base()
-    before, cpu_before_s = proxys(at), cpu_s(at.proxy.pid)
+    before, cpu_before_s = proxys(at), cpu_s(at.pids["proxy"])
     fetch(f"{at.upstream}/_demo/reset", b"{}")
     ledger = folder / "callers.json"
-    command = [sys.executable, "-m", "loadtests.soak_callers", str(at.data_port), str(ledger)]
+    command = [sys.executable, "-m", "loadtests.soak_callers", str(at.port), str(ledger)]
     with running("callers", [*command, json.dumps(asdict(plan))], folder) as callers:
         watch.begin()
         faults = _go_through(at, plan, watch, every_s, say)
         try:
             callers.wait(OPEN_WITHIN_S * 2)
         except TimeoutExpired:
-            raise StartError(
-                "the callers did not end: " + (folder / "callers.log").read_text()[-2000:]
-            ) from None
+            raise StartError("the callers did not end: " + said(folder / "callers.log")) from None
     if not ledger.exists():
-        raise StartError("the callers failed: " + (folder / "callers.log").read_text()[-2000:])
+        raise StartError("the callers failed: " + said(folder / "callers.log"))
     watch.until(lambda sample: is_settled(base, sample), SETTLE_WITHIN_S)
     seen_by_callers = json.loads(ledger.read_text())
     after = proxys(at)
     own = Proxys(*(now - then for now, then in zip(after, before, strict=True)))
-    seen_by_upstream = json.loads(fetch(f"{at.upstream}/_demo/ledger"))
+    seen_by_upstream = at.ledger()
     verdicts = judge(base, watch.samples, seen_by_callers, own, seen_by_upstream, plan.slots, plan.seconds)
     return {
         "plan": asdict(plan) | {"rate_per_s": plan.rate_per_s, "caps": [plan.model_cap, plan.tool_cap]},
         **summary(base, watch.samples, verdicts),
         **seen_by_callers,
         "proxy": asdict(own),
-        "proxy_cores": (cpu_s(at.proxy.pid) - cpu_before_s) / watch.now_s,
+        "proxy_cores": (cpu_s(at.pids["proxy"]) - cpu_before_s) / watch.now_s,
         "upstream": seen_by_upstream,
         "faults": faults,
         "base": asdict(base),
@@ -200,8 +169,7 @@ def _go_through(
 
 
 def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make soak", description=__doc__.partition("\n")[0])
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser = parser_of("soak", __doc__, "the JSON")
     parser.add_argument("--seconds", type=float, default=600.0, help="length of the load")
     parser.add_argument("--slots", type=int, default=48, help="calls the upstream serves at once")
     parser.add_argument("--latency", type=float, default=0.1, help="seconds the upstream takes for a call")
@@ -209,37 +177,28 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--gap", type=float, default=0.02, help="seconds between two of them")
     parser.add_argument("--every", type=float, default=2.0, help="seconds between two looks at the proxy")
     parser.add_argument("--seed", type=int, default=1, help="of the calls and of the faults")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: all is as it should be. 1: a verdict failed, or something did not start."""
+    """0: all is as it should be. 1: a verdict failed. StartError when something did not start."""
     asked = options().parse_args(arguments)
     plan = Plan(asked.seconds, asked.slots, asked.latency, asked.events, asked.gap, asked.seed)
-    end_on_sigterm()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="backpressure-soak-")))
-        try:
-            at = stack.enter_context(upstream_and_proxy(plan, folder))
+    serving = ["--slots", str(plan.slots), "--latency", str(plan.latency_s)]
+    serving += ["--events", str(plan.events), "--gap", str(plan.gap_s), "--seed", str(plan.seed)]
+    with tempfile.TemporaryDirectory(prefix="backpressure-soak-") as name:
+        folder = Path(name)
+        with upstream_and_proxy(folder, serving, plan.proxy_yaml) as at:
             print(
                 f"offering {plan.rate_per_s:.0f} calls/s for {plan.seconds:g} s to {plan.slots} slots, "
                 f"with {len(list(plan.faults()))} faults (seed {plan.seed})",
                 flush=True,
             )
-            found = soak(at, plan, asked.every, folder, lambda line: print(line, flush=True))
-        except StartError as problem:
-            print(problem, file=sys.stderr)
-            return 1
-    asked.results.mkdir(parents=True, exist_ok=True)
-    written = asked.results / time.strftime("soak-%Y%m%d-%H%M%S.json")
-    written.write_text(json.dumps(found, indent=2) + "\n")
+            found = soak(at, plan, asked.every, folder, partial(print, flush=True))
+    written = write_json(asked.results, "soak", found)
     print(f"\n{render(found)}\n\nwritten to {written}")
     return 1 if found["failed"] else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    finish(main)

@@ -14,14 +14,13 @@ import asyncio
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any, Final, cast
 
 import uvloop
 
 from loadtests.figures import percentile
 from loadtests.raw_client import chat_body, wire_request
-from loadtests.running import cpu_s
+from loadtests.running import cpu_s, memory_kib
 from loadtests.sse_origin import DIGITS, STAMP
 
 AT_ONCE: Final = 50
@@ -131,9 +130,8 @@ async def memory(port: int, path: str, pid: int, number: int) -> dict[str, Any]:
 
 
 def own_bytes(pid: int) -> int:
-    """Bytes that would be free without this process: its private pages (proc(5), smaps_rollup)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    """Bytes that would be free without this process: its private pages."""
+    return sum(kib * 1024 for kind, kib in memory_kib(pid).items() if kind.startswith("Private_"))
 
 
 def main(arguments: list[str]) -> int:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import Final, cast
+from typing import Final
 
-import httptools
 import uvloop
+
+from loadtests.origin import Origin
 
 STAMP: Final = b'"at":"'
 DIGITS: Final = 20
@@ -67,22 +68,11 @@ class Streams:
         loop.call_at(due_at, self._tick, loop, due_at, turn)
 
 
-class SseOrigin(asyncio.Protocol):
+class SseOrigin(Origin):
     """One connection: its first complete request opens a stream, which ends with the connection."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the methods without the base class.
-        self._transport = cast(asyncio.Transport, transport)
-        self._parser = httptools.HttpRequestParser(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._transport.abort()
 
     def on_message_complete(self) -> None:
         self._transport.write(_HEAD + chunk(time.monotonic_ns()))

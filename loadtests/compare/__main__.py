@@ -8,33 +8,26 @@ CPU is the proxy's own (proc(5)): it holds even where the generator could not fi
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from loadtests.cases import Case
 from loadtests.compare import calls, latency, streams
-from loadtests.compare.bench import DIRECT, Bench, Turn, share_out, start, start_origin
+from loadtests.compare.bench import DIRECT, Bench, Turn, add_options, set_up, start, start_origin
 from loadtests.compare.chart import can_draw, draw
 from loadtests.compare.table import render, tabulate, verdicts
 from loadtests.peers import ENVOYS, OURS, Contender, contenders
-from loadtests.running import StartError, end_on_sigterm, free_port
-
-RESULTS: Final = Path(__file__).parents[1] / "results"
+from loadtests.program import finish, parser_of, write_json
+from loadtests.running import StartError, free_port
 
 
 def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make compare", description=__doc__.partition("\n")[0])
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser = parser_of("compare", __doc__, "the JSON and the PNG")
     parser.add_argument("--cases", type=cases, default=list(Case), help="such as forward,sse")
     parser.add_argument(
         "--only", type=lambda text: text.split(","), default=[], help="these peers beside ours"
@@ -42,15 +35,11 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of one proxy, in one case, in one round")
     parser.add_argument("--warm-up", type=float, default=1.0, help="seconds of each turn before the rounds")
-    parser.add_argument("--connections", type=int, default=32, help="of the closed loop")
-    parser.add_argument("--streams", type=int, default=200, help="of the sse case")
-    parser.add_argument("--events", type=float, default=50, help="a second of each of these streams")
+    add_options(parser)
     parser.add_argument("--idle-streams", type=int, default=1000, help="of the memory case")
     parser.add_argument(
         "--no-install", action="store_true", help="do without Envoy where it is not installed"
     )
-    parser.add_argument("--no-wrk", action="store_true", help="use our own load generator")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON and the PNG")
     return parser
 
 
@@ -116,8 +105,7 @@ def started(stack: ExitStack, begin: Callable[..., Turn], able: Sequence[Contend
 
 def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All rounds of all cases, and what they were measured with."""
-    cores = share_out(sorted(os.sched_getaffinity(0)), has_taskset=shutil.which("taskset") is not None)
-    bench = Bench(folder, cores, None if asked.no_wrk else shutil.which("wrk"), asked)
+    bench = set_up(folder, asked)
     found = contenders(free_port, install=not asked.no_install)
     if asked.only:
         found = [one for one in found if one.name in (OURS, *asked.only)]
@@ -125,7 +113,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "proxies": ", ".join(f"{one.name} {one.version}" for one in found),
         "generator": "wrk" if bench.wrk else "loadtests/raw_client.py",
         "upstream": "nginx" if shutil.which("nginx") else "loadtests/origin.py",
-        "cores": f"proxies {cores.proxy or 'unpinned'}, the rest {cores.others or 'unpinned'}",
+        "cores": f"proxies {bench.cores.proxy or 'unpinned'}, the rest {bench.cores.others or 'unpinned'}",
     }
     print("\n".join(f"{what}: {value}" for what, value in used.items()), flush=True)
     rounds = [one for case in asked.cases for one in measure_case(bench, case, found)]
@@ -133,18 +121,11 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: measured. 1: something did not start, or did not do what its case asks."""
+    """0: measured. StartError when something did not start, or did not do what its case asks."""
     asked = options().parse_args(arguments)
-    end_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="backpressure-compare-") as folder:
-        try:
-            result = run(asked, Path(folder))
-        except (StartError, subprocess.SubprocessError) as problem:
-            print(problem, file=sys.stderr)
-            return 1
-    asked.results.mkdir(parents=True, exist_ok=True)
-    written = asked.results / time.strftime("compare-%Y%m%d-%H%M%S.json")
-    written.write_text(json.dumps(result, indent=2) + "\n")
+        result = run(asked, Path(folder))
+    written = write_json(asked.results, "compare", result)
     print(f"\n{render(result['rows'], result['verdicts'])}\n\nwritten to {written}")
     if can_draw():
         picture = written.with_suffix(".png")
@@ -156,7 +137,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    finish(main)

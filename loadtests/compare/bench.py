@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import socket
 import sys
@@ -20,7 +21,7 @@ from loadtests.configs import TLS_NAME, nginx_origin_conf
 from loadtests.origin import ANSWER
 from loadtests.peers import OURS, Contender, nginx_command
 from loadtests.raw_client import BODY, PATH, chat_body, wire_request
-from loadtests.running import StartError, await_port, free_port, pinned, running
+from loadtests.running import StartError, await_port, free_port, pinned, running, said
 
 LARGE_BODY: Final = chat_body(100_000)
 DIRECT: Final = "direct"
@@ -37,7 +38,10 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all measurements of a comparison have in common. `wrk` is its path, or None for our own client."""
+    """What all measurements of a comparison have in common. `wrk` is its path, or None for our own client.
+
+    `asked` holds at least the options of `add_options`.
+    """
 
     folder: Path
     cores: Cores
@@ -73,6 +77,20 @@ def share_out(cores: Sequence[int], *, has_taskset: bool) -> Cores:
     if len(cores) < 2 or not has_taskset:
         return Cores(None, None)
     return Cores(str(cores[0]), ",".join(map(str, cores[1:])))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The load of a case, which a comparison and a profile are asked for alike."""
+    parser.add_argument("--connections", type=int, default=32, help="of the closed loop")
+    parser.add_argument("--streams", type=int, default=200, help="of the sse case")
+    parser.add_argument("--events", type=float, default=50, help="a second of each of these streams")
+    parser.add_argument("--no-wrk", action="store_true", help="use our own load generator")
+
+
+def set_up(folder: Path, asked: argparse.Namespace) -> Bench:
+    """The bench that this machine gives."""
+    cores = share_out(sorted(os.sched_getaffinity(0)), has_taskset=shutil.which("taskset") is not None)
+    return Bench(folder, cores, None if asked.no_wrk else shutil.which("wrk"), asked)
 
 
 def start_origin(stack: ExitStack, bench: Bench, case: Case) -> tuple[int, Path | None]:
@@ -127,8 +145,7 @@ def start(
             status, closes, reason = probe(port, contender.path, body)
         wanted = (429, "bucket_empty") if case is Case.REFUSE else (200, None)
         if status != wanted[0] or (contender.name == OURS and reason != wanted[1]):
-            said = log.read_text(errors="replace")[-2000:]
-            raise StartError(f"{name} answers {status} ({reason}), not {wanted}: {said}")
+            raise StartError(f"{name} answers {status} ({reason}), not {wanted}: {said(log)}")
     return Turn(contender.name, case, port, process.pid, contender.path, closes, contender.note)
 
 

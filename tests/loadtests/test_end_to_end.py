@@ -1,4 +1,4 @@
-"""The load tests themselves, short: locust's agents, `make load` and `make compare` with real processes."""
+"""The load tests themselves, short: locust's agents, `make load`, `soak`, `compare`, with real processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ import pytest
 
 from loadtests.agents import CallRecord
 from loadtests.load import locust_command, read_records
+from loadtests.soak_plan import FAULTS
 
 ROOT = Path(__file__).parents[2]
 needs_locust = pytest.mark.skipif(find_spec("locust") is None, reason="locust comes with the extra `load`")
@@ -127,6 +129,19 @@ def test_a_short_comparison_measures_ours_forwarding_and_refusing(tmp_path: Path
     assert all(row["per_s"] > 0 and row["cpu_us"] > 0 for row in ours.values())
     assert result["used"]["generator"] == "loadtests/raw_client.py"
     assert "generator: loadtests/raw_client.py" in said
+
+
+@pytest.mark.slow
+def test_a_short_soak_with_every_fault_once_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtests.soak", "--results", str(tmp_path), "--seconds", "5"]
+    command += ["--slots", "8", "--latency", "0.03", "--events", "5", "--gap", "0.01", "--every", "0.25"]
+    finished(command)
+    found = written(tmp_path, "soak")
+    assert found["failed"] == []
+    switched = [{name: what for name, what in each.items() if name != "at_s"} for each in found["faults"]]
+    assert Counter(map(json.dumps, switched[::2])) == Counter(map(json.dumps, FAULTS))
+    assert switched[1::2] == [{"name": "ok"}] * len(FAULTS)
+    assert all(ends["good"] + ends["left"] > 0 for ends in found["endings"].values())
 
 
 def finished(command: list[str], codes: tuple[int, ...] = (0,)) -> str:

@@ -13,7 +13,7 @@ from loadtests.stacks import LOOP, WRITES, Frame, layer, own, parse, shares, spe
 
 MAIN = "thread (0x7F00): MainThread"
 RUN = "Runner.run (/usr/lib/python3.11/asyncio/runners.py:86)"
-TRY = "Pipeline._try (/work/proxy/pipeline.py:87)"
+TRY = "Pipeline._try (/srv/proxy/pipeline.py:87)"
 
 
 def stack(*frames: str) -> tuple[Frame, ...]:
@@ -26,12 +26,12 @@ def stack(*frames: str) -> tuple[Frame, ...]:
     [
         ([RUN], LOOP),
         ([RUN, TRY], "pipeline"),
-        ([RUN, TRY, "Gate.offer (/work/proxy/core/gate.py:71)"], "admission"),
-        ([RUN, "CallerConnection.data_received (/work/proxy/listener/connection.py:9)"], "listener"),
-        ([RUN, TRY, "RequestHead.write (/work/proxy/upstream/headers.py:91)"], "relay"),
-        ([RUN, TRY, "Connection.write (/work/proxy/upstream/connection.py:114)"], WRITES),
+        ([RUN, TRY, "Gate.offer (/srv/proxy/core/gate.py:71)"], "admission"),
+        ([RUN, "CallerConnection.data_received (/srv/proxy/listener/connection.py:9)"], "listener"),
+        ([RUN, TRY, "RequestHead.write (/srv/proxy/upstream/headers.py:91)"], "relay"),
+        ([RUN, TRY, "Connection.write (/srv/proxy/upstream/connection.py:114)"], WRITES),
         ([RUN, TRY, "current_task (/usr/lib/python3.11/asyncio/tasks.py:35)"], "pipeline"),
-        ([RUN, "main (/work/proxy/cli.py:40)"], LOOP),
+        ([RUN, "main (/srv/proxy/cli.py:40)"], LOOP),
     ],
 )
 def test_a_sample_belongs_to_our_innermost_layer(frames: list[str], expected: str) -> None:

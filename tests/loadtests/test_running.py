@@ -67,12 +67,14 @@ def test_a_process_that_ended_by_itself_is_left_alone(tmp_path: Path) -> None:
 def test_a_signal_to_the_measurement_ends_what_it_started(number: int, tmp_path: Path) -> None:
     measurement = f"""
 from pathlib import Path
-from loadtests.running import end_on_sigterm, running
+from loadtests.program import finish
+from loadtests.running import running
 import signal
-end_on_sigterm()
-with running("waits", {WAITS!r}, Path({str(tmp_path)!r})) as process:
-    print(process.pid, flush=True)
-    signal.pause()
+def main():
+    with running("waits", {WAITS!r}, Path({str(tmp_path)!r})) as process:
+        print(process.pid, flush=True)
+        signal.pause()
+finish(main)
 """
     command = [sys.executable, "-c", measurement]
     with subprocess.Popen(
@@ -82,8 +84,20 @@ with running("waits", {WAITS!r}, Path({str(tmp_path)!r})) as process:
         inner = int(outer.stdout.readline())
         assert is_alive(inner)
         outer.send_signal(number)
-    assert outer.returncode != 0
+    assert outer.returncode == 128 + number
     assert not is_alive(inner)
+
+
+def test_a_measurement_that_did_not_start_says_why_and_fails() -> None:
+    code = """
+from loadtests.program import finish
+from loadtests.running import StartError
+def main():
+    raise StartError("no such upstream")
+finish(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "no such upstream\n")
 
 
 def test_a_process_that_ends_instead_of_listening_is_reported_with_its_last_words(tmp_path: Path) -> None:
