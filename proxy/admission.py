@@ -35,17 +35,19 @@ class Lease:
     """What one call holds while it runs. `with` it: it is settled exactly once, whatever happens.
 
     Set `outcome` before the end; what ends without one never reached its upstream, and gets all back. Set
-    `used_tokens` where the answer told; without it the estimate stands.
+    `used_tokens` where the answer told; without it the estimate stands. `silent_s` is how long the upstream
+    let the call wait for an answer; without it, for as long as the lease was held.
     Nothing is awaited at either end: no cancellation can come between the end of the call and the settling.
     """
 
-    __slots__ = ("_admission", "_grant", "outcome", "used_tokens")
+    __slots__ = ("_admission", "_grant", "outcome", "silent_s", "used_tokens")
 
     def __init__(self, admission: Admission, grant: Grant) -> None:
         self._admission = admission
         self._grant = grant
         self.outcome = UNUSED
         self.used_tokens: float | None = None
+        self.silent_s: float | None = None
 
     @property
     def waited_s(self) -> float:
@@ -58,6 +60,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._grant.silent_s = self.silent_s
         self._admission.settle(self._grant, self.outcome, self.used_tokens)
 
 

@@ -5,7 +5,7 @@ Built from the same table, identity and claims as a running proxy; nothing is se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from proxy.app import identity_of, table_of, upstreams_of
 from proxy.core.call import Call
@@ -22,7 +22,7 @@ class NoRoute(Exception):
     """No route has the path; the message names those that there are."""
 
 
-def explain(settings: Settings, method: str, path: str, headers: Mapping[bytes, bytes]) -> Iterator[str]:
+def explain(settings: Settings, method: str, path: str, headers: dict[bytes, bytes]) -> Iterator[str]:
     """Lines of plain text about the call `method path` with `headers` (lower-case names).
 
     Raises NoRoute, and BadHeader for a header that the proxy would answer with 400.
@@ -70,7 +70,7 @@ def explain(settings: Settings, method: str, path: str, headers: Mapping[bytes, 
     yield from _protection(target.policy)
 
 
-def _call(match: Match, identity: Identity, standing: Standing, headers: Mapping[bytes, bytes]) -> Call:
+def _call(match: Match, identity: Identity, standing: Standing, headers: dict[bytes, bytes]) -> Call:
     return Call(
         route=match.route.name,
         caller=standing.name,
@@ -85,9 +85,8 @@ def _call(match: Match, identity: Identity, standing: Standing, headers: Mapping
 def _protection(upstream: UpstreamPolicy) -> Iterator[str]:
     breaker, budget = upstream.breaker, upstream.retry_budget
     if breaker is not None:
-        trips = (
-            f"{breaker.failure_ratio:.0%} failed or {breaker.slow_ratio:.0%} over {breaker.slow_call_s:g}s"
-        )
+        slow = f"{breaker.slow_ratio:.0%} unanswered for {breaker.slow_call_s:g}s"
+        trips = f"{breaker.failure_ratio:.0%} failed or {slow}"
         yield f"breaker    opens for {breaker.open_for_s:g}s when {trips}"
         yield f"           of at least {breaker.minimum_calls} calls within {breaker.window_s:g}s"
     if budget is not None:

@@ -62,7 +62,7 @@ class Identity:
         self._anonymous = Standing(ANONYMOUS, default.max_rank, default.weight)
         self._met: dict[int, tuple[Standing, bool]] = {}
 
-    def caller(self, headers: Mapping[bytes, bytes]) -> Standing:
+    def caller(self, headers: dict[bytes, bytes]) -> Standing:
         """Who is charged: a configured caller, by whichever of the headers shows its key.
 
         Else whoever the first header that is present names; without any of them, one shared `anonymous`.
@@ -93,7 +93,7 @@ class Identity:
             self._met[mark] = met
         return met
 
-    def rank(self, headers: Mapping[bytes, bytes], standing: Standing) -> tuple[int, bool]:
+    def rank(self, headers: dict[bytes, bytes], standing: Standing) -> tuple[int, bool]:
         """The call's rank, never above the caller's maximum, and whether the header made sense."""
         value = headers.get(self._priority)
         if value is None:
@@ -118,13 +118,13 @@ def target_mark(path: bytes, query: bytes | None) -> bytes:
     return target if len(target) <= LONG_TARGET_BYTES else hashlib.sha256(target).digest()
 
 
-def run_of(headers: Mapping[bytes, bytes], caller: str) -> str:
+def run_of(headers: dict[bytes, bytes], caller: str) -> str:
     """The agent task this call belongs to; "" when the caller does not say. Two callers never share one."""
     value = headers.get(b"x-run-id")
     return f"{caller}/{fingerprint(value)}" if value else ""
 
 
-def deadline_s(headers: Mapping[bytes, bytes]) -> tuple[float, float]:
+def deadline_s(headers: dict[bytes, bytes]) -> tuple[float, float]:
     """Seconds until an answer is worthless, and until waiting for its first byte is (inf: not said).
 
     The first is the caller's word, `x-deadline-ms`. The second is also the SDK's own time limit for a
@@ -143,7 +143,7 @@ def deadline_s(headers: Mapping[bytes, bytes]) -> tuple[float, float]:
     return total, total
 
 
-def sdk_says_retry(headers: Mapping[bytes, bytes]) -> bool:
+def sdk_says_retry(headers: dict[bytes, bytes]) -> bool:
     """Does an SDK's own count prove a retry? A count of 0, or none, proves nothing."""
     count = headers.get(b"x-stainless-retry-count", b"")
     return count.isdigit() and len(count) < 10 and int(count) > 0

@@ -16,18 +16,14 @@ from proxy.admission import Lease
 from proxy.core.call import Call
 from proxy.core.events import Refused
 from proxy.core.repeats import TELLING_BYTES
-from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, Kind, Reason, Refusal, kind_of
+from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, UNUSED, Kind, Reason, Refusal, kind_of
 from proxy.core.waiting import Waiter
 from proxy.dialects.base import Malformed
 from proxy.dialects.tokens import Meter, readable
 from proxy.recognise import Arrival, Serving, complaint, mark_of, recognise
 from proxy.routing import Rung
 from proxy.upstream import CREDENTIALS, CallerGone, Request, Result, UnsendableRequest, relay
-from proxy.wire import TooLarge, Wire
-
-SMALL_BYTES: Final = 256 * 1024
-"""A body of this size that has arrived is sent in one piece, and kept until its call has ended: a prompt of
-60,000 tokens. To pull it piece by piece costs a timer and a task more."""
+from proxy.wire import SMALL_BYTES, TooLarge, Wire
 
 CHEAP_BYTES: Final = 16 * 1024
 """Up to this size a refused call's body is known by its digest; of a larger one that costs too much."""
@@ -45,17 +41,16 @@ class Pipeline:
         self.serving = serving
         self._clock = clock
         self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._emptied: asyncio.Event | None = None  # while somebody waits for it
 
     async def idle(self) -> None:
         """Wait until no call is running."""
-        await self._idle.wait()
+        while self._running:
+            self._emptied = self._emptied or asyncio.Event()
+            await self._emptied.wait()
 
     async def serve(self, wire: Wire) -> None:
         """Carry one request to an end. Returns when its caller has been answered, or has gone."""
-        if not self._running:
-            self._idle.clear()
         self._running += 1
         try:
             arrival = await recognise(wire, self.serving, self._clock())
@@ -67,8 +62,9 @@ class Pipeline:
             pass  # nobody is left to be answered, and what was held was given back on the way here
         finally:
             self._running -= 1
-            if not self._running:
-                self._idle.set()
+            if not self._running and self._emptied is not None:
+                self._emptied.set()
+                self._emptied = None
 
     async def _serve(self, wire: Wire, arrival: Arrival, serving: Serving) -> None:
         """Try the rungs of the route's ladder, the first choice and then the cheaper answers; else refuse."""
@@ -94,7 +90,7 @@ class Pipeline:
         """One rung: be admitted, and be relayed under the lease. None when the call has ended."""
         call, name = arrival.call, rung.upstream.name
         if arrival.exempt and not (arrival.opens and serving.admission.gate.draining):
-            result = await relay(rung.upstream, _request(wire, arrival, rung), wire)
+            result = await relay(rung.upstream, _request(wire, arrival, rung), wire, clock=self._clock)
         else:
             # One queue a call: a fallback has room now, or is none.
             may_wait = rung is arrival.route.ladder[0]
@@ -113,11 +109,23 @@ class Pipeline:
             with verdict as lease:  # settles exactly once, whatever happens below
                 request = _request(wire, arrival, rung)
                 lease.outcome = IGNORED  # what is cancelled from here on says nothing
-                result = await relay(rung.upstream, request, wire, deadline=arrival.until)
+                try:
+                    result = await relay(
+                        rung.upstream, request, wire, clock=self._clock, deadline=arrival.until
+                    )
+                except UnsendableRequest:
+                    lease.outcome = UNUSED  # nothing was sent
+                    raise
                 lease.outcome = result.outcome
+                lease.silent_s = result.silent_s
                 lease.used_tokens = _used(wire, call, result, serving)
+        return self._relayed(wire, arrival, name, result, serving)
 
-        now = self._clock()
+    def _relayed(
+        self, wire: Wire, arrival: Arrival, name: str, result: Result, serving: Serving
+    ) -> Refusal | None:
+        """A call was relayed: tell it, and what its caller still lacks. A refusal where it got no answer."""
+        call, now = arrival.call, self._clock()
         serving.telemetry.relayed(
             call,
             name,
@@ -131,7 +139,7 @@ class Pipeline:
         if result.outcome is FAILED or result.outcome is OVERLOADED:
             self._remember(wire, arrival, serving, now)
         if result.gone:
-            wire.cut(None)  # a caller that stalled may still be connected
+            wire.give_up()
             return None
         if result.complete:
             return None  # an upstream's own "no" has been relayed as it came
@@ -173,9 +181,9 @@ def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     A small body that has arrived is read here; any other is pulled by the relay. Where tokens are counted,
     the answer will be read for them as it passes.
     """
-    body = wire.take_arrived() if wire.is_here(SMALL_BYTES) else wire.body
+    body = wire.arrived_whole() if wire.is_here(SMALL_BYTES) else wire.body
     if rung.model:
-        body = arrival.route.dialect.with_model(body or b"", rung.model)
+        body = arrival.route.dialect.with_model(wire.body or b"", rung.model)
     headers = wire.headers
     if rung.foreign:
         headers = [field for field in headers if field[0] not in CREDENTIALS]
@@ -205,6 +213,6 @@ def _used(wire: Wire, call: Call, result: Result, serving: Serving) -> float | N
 
 def _may_ask_another(wire: Wire, arrival: Arrival) -> bool:
     """May a call that failed before its first byte be sent to the next rung, without doing a thing twice?"""
-    replayable = wire.body is not None or not wire.has_body
+    replayable = wire.body is not None or wire.is_here(SMALL_BYTES)
     harmless = wire.method in SAFE_METHODS or arrival.route.dialect.name in MODEL_DIALECTS
     return replayable and harmless

@@ -5,7 +5,6 @@ Reads headers; the body only where the decision needs it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -136,7 +135,7 @@ def complaint(
 
 
 def _arrival(
-    wire: Wire, match: Match, headers: Mapping[bytes, bytes], ask: Ask | None, serving: Serving, now: float
+    wire: Wire, match: Match, headers: dict[bytes, bytes], ask: Ask | None, serving: Serving, now: float
 ) -> Arrival:
     """What headers and path say of a call. Raises BadHeader."""
     route = match.route
@@ -176,7 +175,7 @@ def _needs_digest(wire: Wire, key: Key, serving: Serving, now: float) -> bool:
 
 
 def _is_retry(
-    key: Key, mark: bytes | None, headers: Mapping[bytes, bytes], serving: Serving, now: float
+    key: Key, mark: bytes | None, headers: dict[bytes, bytes], serving: Serving, now: float
 ) -> bool:
     """Whether the retry budget pays for this call.
 

@@ -89,7 +89,7 @@ async def serving(
         at = place or Place(settings.listen, settings.admin.listen)
         data_socket = sockets.enter_context(listening(at.data, "listen", shared=place is not None))
         control_socket = sockets.enter_context(listening(at.control, "admin.listen"))
-        reception = Reception(bounds_of(settings))
+        reception = Reception(bounds_of(settings), proxy.telemetry.connection_ended)
         data_server, control_server = _server(proxy, reception), _server(control, ControlConnection)
         serves = [
             asyncio.create_task(data_server.serve(sockets=[data_socket])),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol
 
+from proxy.core.verdict import End
 from proxy.dialects.tokens import Meter
 from proxy.upstream import CallerGone
 
@@ -20,6 +21,10 @@ EVENT_END: Final = b"\n\n"
 
 JOINED_BYTES: Final = 64 * 1024
 """What is written in one turn of the loop leaves as one piece up to this size; above it is passed on."""
+
+SMALL_BYTES: Final = 256 * 1024
+"""A body of this size that has arrived is sent in one piece, and kept until its call has ended: a prompt of
+60,000 tokens. To pull it piece by piece costs a timer and a task more."""
 
 STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase if status in set(HTTPStatus) else ''}\r\n".encode()
@@ -33,6 +38,7 @@ class Connection(Protocol):
     peer: bytes
     scheme: str
     slow: bool
+    ended: Callable[[End], None]
 
     @property
     def gone(self) -> bool: ...
@@ -64,7 +70,7 @@ class Wire:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._arrived: list[bytes] = []
+        self._arrived: list[bytes | memoryview] = []
         self._reader: asyncio.Future[None] | None = None
         self._pulled = False
         self._out: list[bytes] = []
@@ -105,7 +111,7 @@ class Wire:
 
     # ── the request ─────────────────────────────────────────────────────────────────────────────────
 
-    def arrive(self, piece: bytes) -> None:
+    def arrive(self, piece: bytes | memoryview) -> None:
         """The connection read a piece of the body."""
         self._arrived.append(piece)
         self.unread_bytes += len(piece)
@@ -132,7 +138,7 @@ class Wire:
             async with asyncio.timeout(idle_s) as patience:
                 self.body = await self._gather(most_bytes, patience, idle_s)
         except TimeoutError:
-            self._connection.reset()
+            self.give_up()
             raise CallerGone("no more of the request sent by the caller") from None
         return self.body
 
@@ -150,7 +156,14 @@ class Wire:
             self._arrived.clear()
         return self.body
 
-    async def next_body(self) -> bytes | None:
+    def arrived_whole(self) -> bytes | memoryview:
+        """As `take_arrived`, but a long body that came in one piece is not copied to be kept."""
+        arrived = self._arrived
+        if len(arrived) == 1 and isinstance(arrived[0], memoryview):
+            return arrived[0]
+        return self.take_arrived()
+
+    async def next_body(self) -> bytes | memoryview | None:
         """The next piece of the body, None at its end. Raises CallerGone."""
         self._pulled = True
         while not self._arrived:
@@ -176,7 +189,7 @@ class Wire:
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _gather(self, most_bytes: int, patience: asyncio.Timeout, idle_s: float) -> bytes:
-        pieces: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         size = 0
         while (piece := await self.next_body()) is not None:
             size += len(piece)
@@ -264,6 +277,12 @@ class Wire:
         else:
             self.reset()
 
+    def give_up(self) -> None:
+        """The caller has gone, or its turn lasted too long: then it may still be connected, and is cut."""
+        if not self._connection.gone:
+            self._connection.ended(End.STALLED)
+            self.reset()
+
     def reset(self) -> None:
         """Cut the connection, after what has arrived of the answer.
 
@@ -276,22 +295,28 @@ class Wire:
         self.started = True
         out = self._out
         out.append(STATUS_LINES[status])
-        names = set()
+        has_length = is_encoded = False
         for name, value in headers:
-            names.add(name)
             if name == b"content-type":
                 self._event_stream = value.startswith(b"text/event-stream")
-            if name == b"connection":
+            elif name == b"content-length":
+                has_length = True
+            elif name == b"content-encoding":
+                is_encoded = True
+            elif name == b"connection":
                 self.keep = False  # the only word of our own answers there is `close`
-            else:
-                out += (name, b": ", value, b"\r\n")
-        self._frame(status, names)
-        if not self._chunked or b"content-encoding" in names:
+                continue
+            out.append(name)
+            out.append(b": ")
+            out.append(value)
+            out.append(b"\r\n")
+        self._frame(status, has_length=has_length)
+        if not self._chunked or is_encoded:
             self._event_stream = False  # no event of ours fits into it
 
-    def _frame(self, status: int, names: set[bytes]) -> None:
+    def _frame(self, status: int, *, has_length: bool) -> None:
         """End the head: how the caller will know the end of the body, and of the connection."""
-        if b"content-length" not in names and status not in (204, 304) and self.method != b"HEAD":
+        if not (has_length or status in (204, 304) or self.method == b"HEAD"):
             if self.http10:
                 self._unframed = True  # HTTP/1.0 has no chunks: the answer ends with the connection
                 self.keep = False
@@ -322,14 +347,3 @@ class Wire:
         # Once it is answered, the connection may already watch over the next request.
         if callback is not None or not self.done:
             self._connection.on_gone(callback)
-
-
-def last_words(status: int, code: str, message: str) -> bytes:
-    """The whole answer to bytes that are no request to be served; the connection ends with it."""
-    body = b'{"error":{"code":"%b","message":"%b"}}' % (code.encode(), message.encode())
-    return STATUS_LINES[
-        status
-    ] + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
-        len(body),
-        body,
-    )

@@ -126,8 +126,13 @@ class Breaker:
             self._probes += 1
         return self._turn
 
-    def settle(self, turn: int, outcome: Outcome, took_s: float, now: float) -> str | None:
-        """A call ended. Returns why the breaker moved, for the log, or None when it did not."""
+    def settle(self, turn: int, outcome: Outcome, silent_s: float, now: float) -> str | None:
+        """A call ended. Returns why the breaker moved, for the log, or None when it did not.
+
+        `silent_s` is how long the upstream let it wait for the beginning of an answer, or in vain. How long
+        an answer lasts is no measure: a stream of events is as long as its model has words, or its reader
+        patience. Precedent: `header` of nginx's `least_time`.
+        """
         if turn != self._turn:
             return None
         failed = outcome is FAILED
@@ -135,7 +140,7 @@ class Breaker:
         # gave up after so long says what its answer would have said: else a hang that outlasts every
         # caller's patience would never be seen.
         spoke = failed or outcome is SUCCEEDED or outcome is IGNORED
-        slow = spoke and took_s >= self._policy.slow_call_s
+        slow = spoke and silent_s >= self._policy.slow_call_s
         counts = failed or slow or outcome is SUCCEEDED or outcome is OVERLOADED
         if self.phase == HALF_OPEN:
             return self._settle_probe(counts=counts, bad=failed or slow, now=now)
@@ -164,7 +169,8 @@ class Breaker:
         if window.failed / window.calls >= policy.failure_ratio:
             why = f"{window.failed} of {window.calls} calls failed"
         elif window.slow / window.calls >= policy.slow_ratio:
-            why = f"{window.slow} of {window.calls} calls took {policy.slow_call_s:g}s or longer"
+            waited = f"waited {policy.slow_call_s:g}s or longer for an answer"
+            why = f"{window.slow} of {window.calls} calls {waited}"
         else:
             return None
         self._trip(now)

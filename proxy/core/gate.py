@@ -34,9 +34,9 @@ AFTER_FAILURE_S: Final = 1.0
 
 
 class Grant:
-    """Proof of what one call was granted. Settle it exactly once."""
+    """Proof of what one call was granted. Settle it exactly once, with `silent_s` as for `Target.settle`."""
 
-    __slots__ = ("at", "call", "claims", "settled", "target", "turn", "waited_s")
+    __slots__ = ("at", "call", "claims", "settled", "silent_s", "target", "turn", "waited_s")
 
     def __init__(
         self, call: Call, target: Target, claims: Claims, turn: int, at: float, waited_s: float
@@ -47,6 +47,7 @@ class Grant:
         self.turn = turn
         self.at = at
         self.waited_s = waited_s
+        self.silent_s: float | None = None
         self.settled = False
 
 
@@ -171,7 +172,7 @@ class Gate:
         unused = outcome is UNUSED
         self.store.settle(claims, now, unused=unused, used_tokens=used_tokens)
         old = target.breaker.phase if target.breaker is not None else ""
-        why = target.settle(grant.call, grant.turn, outcome, grant.at, now)
+        why = target.settle(grant.call, grant.turn, outcome, grant.at, now, grant.silent_s)
         self._emit(Settled(grant.call, target.name, outcome, now - grant.at))
         if why is not None:
             self._breaker_moved(target, old, why)

@@ -77,8 +77,8 @@ class BreakerPolicy:
     """When an upstream counts as down, over a rolling window, and how it is tried again.
 
     Trips when, among at least `minimum_calls` that ended within `window_s`, a share of `failure_ratio`
-    failed or a share of `slow_ratio` took `slow_call_s` or longer. Then `open_for_s` of refusals, then
-    `probes` trial calls at a time.
+    failed or a share of `slow_ratio` waited `slow_call_s` or longer for the beginning of an answer. Then
+    `open_for_s` of refusals, then `probes` trial calls at a time.
     """
 
     failure_ratio: float

@@ -19,7 +19,8 @@ HORIZON_S: Final = 60.0
 """How long after the instant told to it a caller may come back and still be recognised."""
 
 MOST: Final = 20_000
-"""Traces kept at most; the oldest are forgotten first, and a forgotten call counts as a first attempt."""
+"""Traces kept at most, and keys; the oldest are forgotten first, and a forgotten call counts as a first
+attempt."""
 
 EARLY_S: Final = 0.1
 """Who comes back this much before the instant told comes as told: clocks and timers have grains."""
@@ -120,11 +121,8 @@ class Repeats:
         return self._count
 
     def _use_up(self, key: Key, trace: Trace) -> Trace:
-        traces = self._rows[key].traces
-        traces.remove(trace)
+        self._rows[key].traces.remove(trace)  # an empty row stays: an early repeat is refused again
         self._count -= 1
-        if not traces:
-            del self._rows[key]
         return trace
 
     def _alive(self, key: Key, now: float) -> list[Trace]:
@@ -153,7 +151,7 @@ class Repeats:
         row.traces.append(trace)
         row.first_end = min(row.first_end, trace.until)
         self._count += 1
-        while self._count > MOST:
+        while self._count > MOST or len(self._rows) > MOST:
             _, forgotten = self._rows.popitem(last=False)
             self._count -= len(forgotten.traces)
 

@@ -83,15 +83,28 @@ class Target:
                     budget.deposit(now)
         return self.breaker.enter(now) if self.breaker is not None else 0
 
-    def settle(self, call: Call, turn: int, outcome: Outcome, granted_at: float, now: float) -> str | None:
-        """A call ended: learn from it. Returns why the breaker moved, or None."""
+    def settle(
+        self,
+        call: Call,
+        turn: int,
+        outcome: Outcome,
+        granted_at: float,
+        now: float,
+        silent_s: float | None = None,
+    ) -> str | None:
+        """A call ended: learn from it. Returns why the breaker moved, or None.
+
+        `silent_s` as for `Breaker.settle`; None: as long as the permit was held.
+        """
         took_s = now - granted_at
         if outcome is SUCCEEDED:
             self.service_s += LEARN * (took_s - self.service_s)
         elif outcome is UNUSED and call.is_retry and self.budget is not None:
             self.budget.refund(granted_at)
             self._budget_of(call.caller, now).refund(granted_at)
-        return self.breaker.settle(turn, outcome, took_s, now) if self.breaker is not None else None
+        if self.breaker is None:
+            return None
+        return self.breaker.settle(turn, outcome, took_s if silent_s is None else silent_s, now)
 
     def _adopt_breaker(self, policy: BreakerPolicy | None) -> None:
         if policy is None:

@@ -114,6 +114,26 @@ class Refusal:
         return f"<Refusal {self.reason} {self.scope}{wait}>"
 
 
+class End(StrEnum):
+    """Why we ended a caller's connection, other than after its last answer. The list is closed.
+
+    What is answered before has the same word for its `code`, under the status that stands beside it.
+    """
+
+    BAD_REQUEST = "bad_request"  # 400
+    HEAD_TOO_SLOW = "head_too_slow"  # 408
+    BODY_TOO_SLOW = "body_too_slow"  # 408
+    URI_TOO_LONG = "uri_too_long"  # 414
+    HEADER_FIELDS_TOO_LARGE = "header_fields_too_large"  # 431
+    NOT_IMPLEMENTED = "not_implemented"  # 501
+    HTTP_VERSION_NOT_SUPPORTED = "http_version_not_supported"  # 505
+    TOO_MANY_AHEAD = "too_many_ahead"  # after the answers that are due
+    STALLED = "stalled"  # it went on neither with its request nor with taking its answer
+    IDLE = "idle"  # no request came for too long
+    MADE_ROOM = "made_room"  # it was idle when too many connections were open
+    NO_ROOM = "no_room"  # too many connections were open, and none was idle
+
+
 class Outcome(StrEnum):
     """How a lease ended. It decides what the breaker and the budgets learn."""
 

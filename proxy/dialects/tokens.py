@@ -22,7 +22,8 @@ UNKNOWN_INPUT: Final = 2048
 """Tokens of a request that does not declare its length: SDKs declare it, so this is seldom needed."""
 
 DEFAULT_OUTPUT: Final = 340
-"""Tokens of an answer that nobody bounds: the mean of ShareGPT's is 338 (vLLM, SOSP 2023, figure 11)."""
+"""Tokens of an answer that nobody bounds: the mean of ShareGPT's is 338 (Kwon et al., "Efficient Memory
+Management for Large Language Model Serving with PagedAttention", SOSP 2023, figure 11: 337.99)."""
 
 MOST_BYTES: Final = 256 * 1024
 """An answer, or an event, longer than this is not read; its estimate stands. Only embeddings are so long, of
@@ -37,7 +38,9 @@ lists of models, files, batches, the counting of tokens, images, audio."""
 
 _IDENTITY: Final = (b"accept-encoding", b"identity")
 
-_UNREAD, _PLAIN, _STREAM = range(3)
+_UNREAD: Final = 0
+_PLAIN: Final = 1
+_STREAM: Final = 2
 
 
 def costs_tokens(dialect: str, method: bytes, path: bytes) -> bool:
@@ -66,7 +69,7 @@ def estimate(path: bytes, length: int | None, body: bytes | None) -> float:
     """
     size = len(body) if body is not None else length
     tokens = UNKNOWN_INPUT if size is None else size // BYTES_PER_TOKEN
-    if b"embeddings" not in path:
+    if path.find(b"embeddings") < 0:  # `in` asks first whether this is a number
         tokens += _output(body)
     return float(min(max(1, tokens), MOST_TOKENS))
 

@@ -12,12 +12,15 @@ from typing import Any, Final, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from proxy.core.verdict import End
+from proxy.listener.begun import begin
 from proxy.listener.bounds import Bounds
 from proxy.listener.crowd import Guest, make_room
 from proxy.listener.hangup import Hangup
+from proxy.listener.last_words import last_words
 from proxy.listener.reading import BODY, RequestReader
 from proxy.listener.watch import Watch
-from proxy.wire import Wire, last_words
+from proxy.wire import SMALL_BYTES, Wire
 
 LINGER_S: Final = 2.0
 """How long after the last words more is read and thrown away. nginx: lingering_timeout 5s."""
@@ -37,9 +40,11 @@ class CallerConnection(asyncio.Protocol):
         serve: Callable[[Wire], Coroutine[Any, Any, None]],
         server_state: ServerState,
         bounds: Bounds,
+        ended: Callable[[End], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.bounds = bounds
+        self.ended = ended
         self._serve = serve
         self._loop = loop
         self._state = server_state
@@ -53,7 +58,9 @@ class CallerConnection(asyncio.Protocol):
         self._left = False  # nobody is served any more, though the transport lingers
         self._last_words = b""  # what is written before that
         self._lingering: asyncio.TimerHandle | None = None
-        self._due: deque[Wire] = deque()  # to be answered, the first being served
+        self._due: deque[Wire] = deque()  # to be answered
+        self._serving: Wire | None = None  # the first of them, once it was begun
+        self._starting = False
         self.idle_since = 0.0
         self.paused = False  # reading
         self.peer = b""
@@ -112,8 +119,9 @@ class CallerConnection(asyncio.Protocol):
             self._end_well()
             return
         self._due.popleft()
+        self._serving = None
         if self._due:
-            self._start(self._due[0])
+            self._start()
         else:
             self.idle_since = self._loop.time()
         if self.slow:
@@ -136,19 +144,17 @@ class CallerConnection(asyncio.Protocol):
         return not self._due
 
     def take(self, wire: Wire) -> None:
-        """A request's head is whole: serve it, or let it wait for its turn."""
+        """A request's head is whole: it is served when what was read with it is taken in, or in its turn."""
         due = self._due
         if self._closing:
             self._reader.stopped = True
-        elif not due:
-            due.append(wire)
-            self._start(wire)
         elif len(due) < self.bounds.most_pipelined:
             due.append(wire)
             if len(due) > MOST_AHEAD:
                 self.pause_reading()
         else:
             self._reader.stopped = True  # the rest is for another connection (RFC 9112 §9.3.2)
+            self.ended(End.TOO_MANY_AHEAD)
             due[-1].keep = False
 
     def pause_reading(self) -> None:
@@ -160,18 +166,19 @@ class CallerConnection(asyncio.Protocol):
                 self._hangup = Hangup(self, self._transport.get_extra_info("socket"), self._loop)
             self._hangup.paused()
 
-    def refuse(self, status: int, code: str, message: str) -> None:
+    def refuse(self, status: int, why: End, message: str) -> None:
         """These bytes are no request to be served: say so when what came before is answered, and end."""
         reader, due = self._reader, self._due
         reader.stopped = True
         if self._closing or self.gone:
             return
-        self._last_words = last_words(status, code, message)
+        self.ended(why)
+        self._last_words = last_words(status, why, message)
         broken = reader.wire
         if reader.phase == BODY and broken is not None and not broken.body_arrived:
             if not due or due[-1] is not broken:
                 self._last_words = b""  # it has its answer: a second one would belong to nothing
-            elif len(due) > 1:
+            elif broken is not self._serving:
                 due.pop()  # its turn has not come
             elif broken.started:
                 self._transport.abort()  # the caller sees that the answer is cut
@@ -183,8 +190,10 @@ class CallerConnection(asyncio.Protocol):
         if not due:
             self._hang_up()
 
-    def close(self) -> None:
+    def end(self, why: End) -> None:
         """End a connection on which nothing is due."""
+        if not (self._closing or self.gone):
+            self.ended(why)
         self._transport.close()
 
     def abort(self) -> None:
@@ -204,6 +213,7 @@ class CallerConnection(asyncio.Protocol):
         if len(connections) > self.bounds.most_connections and not make_room(
             connections, self, self.bounds.most_connections
         ):
+            self.ended(End.NO_ROOM)
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it was lost changes nothing
@@ -223,6 +233,8 @@ class CallerConnection(asyncio.Protocol):
         reader = self._reader
         if not reader.stopped:
             reader.feed(data)
+            if self._due:
+                self._start()
             if reader.phase:
                 self._watch.part(len(data))
 
@@ -250,9 +262,23 @@ class CallerConnection(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def _start(self, wire: Wire) -> None:
-        wire.task = task = self._loop.create_task(self._serve(wire))
-        self._state.tasks.add(task)  # uvicorn cancels what outlasts the drain
+    def _start(self) -> None:
+        """Serve what is due, one after the other, as far as nothing has to be waited for."""
+        due = self._due
+        if self._starting:
+            return  # answered in the loop below, which goes on by itself
+        self._starting = True
+        try:
+            while due and due[0] is not self._serving:
+                self._serving = wire = due[0]
+                call = self._serve(wire)
+                waiting = begin(call) if wire.is_here(SMALL_BYTES) else call
+                if waiting is not None:
+                    # Not `loop.create_task`: it makes up a name before it takes ours (1 % of a call).
+                    wire.task = task = asyncio.Task(waiting, loop=self._loop, name="call")
+                    self._state.tasks.add(task)  # uvicorn cancels what outlasts the drain
+        finally:
+            self._starting = False
 
     def _end_well(self) -> None:
         self._closing = True
@@ -294,11 +320,15 @@ class CallerConnection(asyncio.Protocol):
 class Reception:
     """What uvicorn calls for a caller's connection: gives it the bounds of that moment."""
 
-    __slots__ = ("bounds",)
+    __slots__ = ("_ended", "bounds")
 
-    def __init__(self, bounds: Bounds) -> None:
-        """`bounds` may be replaced: what is set holds for connections from then on."""
+    def __init__(self, bounds: Bounds, ended: Callable[[End], None]) -> None:
+        """`bounds` may be replaced: what is set holds for connections from then on.
+
+        `ended` is told of each connection that we end, other than after its last answer.
+        """
         self.bounds = bounds
+        self._ended = ended
 
     def __call__(
         self,
@@ -308,4 +338,5 @@ class Reception:
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> CallerConnection:
         serve = cast("Callable[[Wire], Coroutine[Any, Any, None]]", config.loaded_app)
-        return CallerConnection(serve, server_state, self.bounds, _loop or asyncio.get_event_loop())
+        loop = _loop or asyncio.get_event_loop()
+        return CallerConnection(serve, server_state, self.bounds, self._ended, loop)

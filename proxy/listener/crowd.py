@@ -12,6 +12,8 @@ from heapq import nsmallest
 from operator import attrgetter
 from typing import Final, Protocol
 
+from proxy.core.verdict import End
+
 AT_A_TIME: Final = 32
 """So that a look at all of them is rare. nginx: ngx_drain_connections, 32."""
 
@@ -25,7 +27,7 @@ class Guest(Protocol):
     def gone(self) -> bool: ...
     @property
     def idle(self) -> bool: ...
-    def close(self) -> None: ...
+    def end(self, why: End) -> None: ...
 
 
 def make_room(guests: Iterable[Guest], newcomer: Guest, most: int) -> bool:
@@ -35,5 +37,5 @@ def make_room(guests: Iterable[Guest], newcomer: Guest, most: int) -> bool:
         return True
     idle = [guest for guest in present if guest.idle and guest is not newcomer]
     for guest in nsmallest(min(AT_A_TIME, len(idle)), idle, key=attrgetter("idle_since")):
-        guest.close()
+        guest.end(End.MADE_ROOM)
     return bool(idle)

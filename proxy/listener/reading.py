@@ -11,6 +11,7 @@ from typing import Final, Protocol, cast
 
 import httptools
 
+from proxy.core.verdict import End
 from proxy.listener.bounds import Bounds
 from proxy.routing import split
 from proxy.wire import Connection, Wire
@@ -24,7 +25,9 @@ LARGEST_LENGTH: Final = 2**63 - 1
 
 SLASH: Final = ord("/")
 
-BETWEEN, HEAD, BODY = range(3)
+BETWEEN: Final = 0
+HEAD: Final = 1
+BODY: Final = 2
 """Where the reader stands: between two messages, in a head, or in what follows it (trailers included)."""
 
 
@@ -33,7 +36,17 @@ class Taker(Connection, Protocol):
 
     def take(self, wire: Wire) -> None: ...
     def pause_reading(self) -> None: ...
-    def refuse(self, status: int, code: str, message: str) -> None: ...
+    def refuse(self, status: int, why: End, message: str) -> None: ...
+
+
+LONG_BYTES: Final = 64 * 1024
+"""Of so much that is read at once and belongs to one body, the parser is not told: it would copy it."""
+
+HEAD_END: Final = b"\r\n\r\n"
+
+
+class Enough(Exception):
+    """Nothing more is taken in: the parser stops where it stands, amid what was read at once."""
 
 
 class RequestReader:
@@ -44,8 +57,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_coding", "_connection", "_head_bytes", "_heading", "_hosts", "_most_head_bytes", "_most_headers",
-        "_most_url_bytes", "_parser", "_resuming", "_url", "phase", "since", "stopped", "wire",
+        "_body_bytes", "_coding", "_connection", "_head_bytes", "_heading", "_hosts", "_left",
+        "_most_head_bytes", "_most_headers", "_most_url_bytes", "_parser", "_resuming", "_says_connection",
+        "_url", "phase", "since", "stopped", "wire",
     )  # fmt: skip
 
     def __init__(self, connection: Taker, bounds: Bounds) -> None:
@@ -56,7 +70,10 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
         self._head_bytes = 0
+        self._body_bytes = 0
+        self._left = 0  # of a body of which the parser is not told
         self._hosts = 0
+        self._says_connection = False
         self._coding = b"chunked"
         self._heading: Wire | None = None  # the one whose headers are still to come
         self._resuming = False  # the parser is told of a head again that is known already
@@ -76,6 +93,36 @@ class RequestReader:
 
         Of a head no more is kept than is allowed: httptools hands over a header only when it is whole.
         """
+        if self._left or len(data) >= LONG_BYTES:
+            self._feed_long(data)
+        else:
+            self._feed(data)
+
+    def _feed_long(self, data: bytes) -> None:
+        """Hand a long body on past the parser, if its length is known.
+
+        Where it begins, the parser alone says; and how long it is.
+        """
+        rest = memoryview(data)
+        if self.phase != BODY:
+            head_bytes = data.find(HEAD_END) + len(HEAD_END)
+            self._feed(rest[:head_bytes])
+            rest = rest[head_bytes:]
+        wire = self.wire
+        if not self._left and self.phase == BODY and wire is not None and wire.length is not None:
+            left = wire.length - self._body_bytes
+            self._left = left if left >= LONG_BYTES else 0
+        if self._left:
+            piece, rest = rest[: self._left], rest[self._left :]
+            self._left -= len(piece)
+            self.on_body(piece)
+            if not self._left:
+                self._parser = httptools.HttpRequestParser(self)  # the other one still waits for this body
+                self.on_message_complete()
+        if rest and not self.stopped:
+            self._feed(rest)
+
+    def _feed(self, data: bytes | memoryview) -> None:
         self._head_bytes += len(data)  # on_body sets it back: what grows is a head, or the trailers
         try:
             self._parser.feed_data(data)
@@ -90,13 +137,17 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self.stopped:
+            raise Enough
         if self._resuming:
             return
         self.phase = HEAD
         self.since = 0.0
         self._hosts = 0
+        self._says_connection = False
         self._coding = b"chunked"
         self._url = b""
+        self._body_bytes = 0
         self.wire = self._heading = Wire(self._connection)
 
     def on_url(self, url: bytes) -> None:
@@ -117,6 +168,8 @@ class RequestReader:
                 raise ValueError  # httptools makes a parser's error of it
         elif name == b"host":
             self._hosts += 1
+        elif name == b"connection":
+            self._says_connection = True
         elif name == b"transfer-encoding":
             self._coding = value.lower() if not wire.has_body else b"two of them"
             wire.has_body = True
@@ -136,23 +189,19 @@ class RequestReader:
             self._too_large()
             return
         self._head_bytes = 0
-        version = self._parser.get_http_version()
         wire.method = self._parser.get_method()
         wire.path, wire.query = split(self._url)
         wire.has_body = wire.has_body or bool(wire.length)
         wire.body_arrived = not wire.has_body
         wire.keep = self._parser.should_keep_alive()
-        if version != "1.1":
-            if version != "1.0":
-                self._refuse(505, "http_version_not_supported", "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-                return
-            wire.http10 = True
-            wire.awaits_continue = False  # RFC 9110 §10.1.1: HTTP/1.0 knows no 100
+        # HTTP/1.1 alone keeps a connection of which nothing is said (RFC 9112 §9.3).
+        if (not wire.keep or self._says_connection) and not self._heed_version(wire):
+            return
         if self._hosts > 1 or not (self._hosts or wire.http10):  # RFC 9112 §3.2
-            self._refuse(400, "bad_request", "A request must have one Host header.")
+            self._refuse(400, End.BAD_REQUEST, "A request must have one Host header.")
             return
         if wire.has_body and wire.length is None and (self._coding != b"chunked" or wire.http10):
-            self._refuse(501, "not_implemented", "The only transfer coding understood is chunked.")  # §6.1
+            self._refuse(501, End.NOT_IMPLEMENTED, "The only transfer coding understood is chunked.")  # §6.1
             return
         if self._url[0] != SLASH:
             _heed_authority(wire, self._url)
@@ -160,9 +209,21 @@ class RequestReader:
         self._heading = None
         self._connection.take(wire)
 
-    def on_body(self, body: bytes) -> None:
+    def _heed_version(self, wire: Wire) -> bool:
+        """False if it is none that is spoken here, which is answered then."""
+        version = self._parser.get_http_version()
+        if version == "1.0":
+            wire.http10 = True
+            wire.awaits_continue = False  # RFC 9110 §10.1.1: HTTP/1.0 knows no 100
+        elif version != "1.1":
+            self._refuse(505, End.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+            return False
+        return True
+
+    def on_body(self, body: bytes | memoryview) -> None:
         """A piece of its body. Reading goes on for long: who does not read does not learn who has left."""
         self._head_bytes = 0
+        self._body_bytes += len(body)
         wire = self.wire
         if wire is None or wire.done or self.stopped:
             return
@@ -185,7 +246,7 @@ class RequestReader:
 
     # ── what is no request ──────────────────────────────────────────────────────────────────────────
 
-    def _decline_upgrades(self, data: bytes, at: int) -> None:
+    def _decline_upgrades(self, data: bytes | memoryview, at: int) -> None:
         """Go on as if no other protocol had been offered (RFC 9110 §7.8): curl and Java offer h2c.
 
         llhttp ends the message at the head then, and its body would be lost: a new parser, told of the same
@@ -221,18 +282,18 @@ class RequestReader:
 
     def _too_large(self) -> None:
         if len(self._url) > self._most_url_bytes:
-            self._refuse(414, "uri_too_long", f"The address is longer than {self._most_url_bytes} bytes.")
+            self._refuse(414, End.URI_TOO_LONG, f"The address is longer than {self._most_url_bytes} bytes.")
             return
         most = f"{self._most_head_bytes} bytes or {self._most_headers} headers"
-        self._refuse(431, "header_fields_too_large", f"The request's head is larger than {most}.")
+        self._refuse(431, End.HEADER_FIELDS_TOO_LARGE, f"The request's head is larger than {most}.")
 
     def _not_http(self) -> None:
-        self._refuse(400, "bad_request", "This is not an HTTP/1.1 request, or not unambiguously one.")
+        self._refuse(400, End.BAD_REQUEST, "This is not an HTTP/1.1 request, or not unambiguously one.")
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def _refuse(self, status: int, why: End, message: str) -> None:
         if not self.stopped:
             self.stopped = True
-            self._connection.refuse(status, code, message)
+            self._connection.refuse(status, why, message)
 
 
 def _heed_authority(wire: Wire, url: bytes) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from proxy.core.verdict import End
 from proxy.listener.bounds import Bounds
 from proxy.listener.reading import BETWEEN, HEAD, RequestReader
 
@@ -31,9 +32,9 @@ class Watched(Protocol):
     def idle(self) -> bool: ...
     @property
     def paused(self) -> bool: ...
-    def close(self) -> None: ...
     def abort(self) -> None: ...
-    def refuse(self, status: int, code: str, message: str) -> None: ...
+    def end(self, why: End) -> None: ...
+    def refuse(self, status: int, why: End, message: str) -> None: ...
 
 
 class Watch:
@@ -102,7 +103,7 @@ class Watch:
             return
         if reader.phase == BETWEEN or reader.stopped:
             due = (connection.idle_since if connection.idle else now) + bounds.idle_s
-            give_up: Callable[[], None] = connection.close
+            give_up: Callable[[], None] = self._idle
         elif reader.phase == HEAD:
             due = (reader.since or now) + bounds.head_s
             give_up = self._slow_head
@@ -128,10 +129,13 @@ class Watch:
         enough = self._got >= self._bounds.body_bytes_per_s * self._bounds.body_window_s
         return enough or self._connection.paused
 
+    def _idle(self) -> None:
+        self._connection.end(End.IDLE)
+
     def _slow_head(self) -> None:
         within = f"{self._bounds.head_s:g}s"
-        self._connection.refuse(408, "request_timeout", f"The request's head did not arrive within {within}.")
+        self._connection.refuse(408, End.HEAD_TOO_SLOW, f"The request's head did not arrive within {within}.")
 
     def _slow_body(self) -> None:
         pace = f"{self._bounds.body_bytes_per_s:g} bytes/s"
-        self._connection.refuse(408, "request_timeout", f"The request's body came more slowly than {pace}.")
+        self._connection.refuse(408, End.BODY_TOO_SLOW, f"The request's body came more slowly than {pace}.")

@@ -121,7 +121,10 @@ class BreakerSection(Section):
         default="60s",
         alias="slow_call",
         validate_default=True,
-        description="A call that took this long is slow.",
+        description=(
+            "A call whose answer began this late, or not within this time, is slow; how long the answer then "
+            "lasts, or its caller takes with it, does not matter. 60s as in resilience4j."
+        ),
     )
     slow_ratio: SomeRatio = Field(
         default=0.8, description="Trips when this share of the window's calls was slow."

@@ -16,13 +16,11 @@ from proxy.core.call import Call
 from proxy.core.events import Admitted, BreakerMoved, Event, Left, Queued, Refused, Settled
 from proxy.core.state import GateState
 from proxy.core.survey import OTHERS
-from proxy.core.verdict import FAILED, UNUSED, Outcome, Reason
+from proxy.core.verdict import FAILED, UNUSED, End, Outcome, Reason
 from proxy.telemetry import families
 from proxy.telemetry.counts import SCOPES, Flow, Flows, Labels
 from proxy.telemetry.families import Row
 from proxy.telemetry.log import Log
-
-"""Reading a member of an enum class costs 110 ns in Python 3.11: a third of what an event may cost."""
 
 LONGEST_WAIT_S: Final = 3600.0
 """No queue holds a call for an hour. Who is remembered for longer must not be remembered for ever."""
@@ -65,6 +63,7 @@ class Telemetry:
         self._malformed: defaultdict[str, int] = defaultdict(int)
         self._tokens_estimated: defaultdict[str, float] = defaultdict(float)
         self._tokens_charged: defaultdict[str, float] = defaultdict(float)
+        self._ended: dict[str, int] = dict.fromkeys(End, 0)
         self._unknown_route = 0
         self._crashes = 0
         self._breaker_moves: defaultdict[tuple[str, ...], int] = defaultdict(int)
@@ -134,6 +133,10 @@ class Telemetry:
         self._tokens_estimated[route] += estimated
         self._tokens_charged[route] += estimated if used is None else used
 
+    def connection_ended(self, why: End) -> None:
+        """We ended a caller's connection, and not after its last answer."""
+        self._ended[why] += 1
+
     def crashed(self, error: BaseException) -> None:
         """A call ended by a defect of the proxy itself."""
         self._crashes += 1
@@ -182,6 +185,7 @@ class Telemetry:
         yield families.by_label("malformed_total", self._malformed)
         yield families.by_label("tokens_estimated_total", self._tokens_estimated)
         yield families.by_label("tokens_charged_total", self._tokens_charged)
+        yield families.by_label("connections_ended_total", self._ended)
         yield families.counter("log_lines_suppressed_total", [((), self._log.suppressed if self._log else 0)])
         yield families.counter("log_lines_lost_total", [((), self._log.lost if self._log else 0)])
         yield families.by_label("build_info", {self._version: 1})

@@ -13,7 +13,9 @@ import httptools
 from proxy.upstream.contract import Headers
 from proxy.upstream.headers import HOP_BY_HOP, options_of
 
-HEAD, BODY, COMPLETE = range(3)
+HEAD: Final = 0
+BODY: Final = 1
+COMPLETE: Final = 2
 
 MOST_HEAD_BYTES: Final = 64 * 1024
 """Status line, headers and interim answers together; also what may pass between two pieces of a body (chunk

@@ -105,8 +105,8 @@ class Connection(asyncio.Protocol):
             self.over = True
         return self.answer
 
-    def write(self, head: bytes, body: bytes = b"") -> None:
-        """Send bytes of the request; nothing once the connection is lost."""
+    def write(self, head: bytes, body: bytes | memoryview = b"") -> None:
+        """Send the head, and the body or the beginning of it; nothing once the connection is lost."""
         transport = self._transport
         if transport.is_closing():
             return
@@ -114,6 +114,11 @@ class Connection(asyncio.Protocol):
             transport.write(head + body if body else head)
         else:
             transport.writelines((head, body))
+
+    def write_on(self, piece: bytes | memoryview) -> None:
+        """Send more of the body; nothing once the connection is lost."""
+        if not self._transport.is_closing():
+            self._transport.write(piece)
 
     def sent(self) -> None:
         """All of the request was written: the upstream thinks from here, or from when it has taken it."""
@@ -144,17 +149,21 @@ class Connection(asyncio.Protocol):
         self._waiter = waiter = self._loop.create_future()
         return waiter
 
-    def hand_over(self, task: asyncio.Task[Any] | None) -> None:
-        """The head is there: it is the caller's turn. `task` is cancelled if that lasts too long.
+    def hand_over(self) -> None:
+        """The head is there, or more of the body: it is the caller's turn.
 
         The deadline of the call is met: it is about the start of the answer. What is left is the total.
         """
-        self._task = task
+        self._task = None
         self._patience.deadline = self._ends_at
         if self.answer.phase == COMPLETE:
             self._patience.awaits_idly(TAKE_ANSWER)
         else:
             self._patience.awaits(TAKE_ANSWER, self._idle_s)
+
+    def waits_for_caller(self) -> None:
+        """This task is about to wait for the caller; it is cancelled if that lasts too long."""
+        self._task = asyncio.current_task()
 
     def passed_on(self, sink: Downstream) -> asyncio.Future[None]:
         """It is the upstream's turn to go on: what comes of the answer is handed to `sink` as it arrives.

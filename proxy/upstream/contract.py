@@ -24,7 +24,7 @@ class Downstream(Protocol):
     `next_body`, `write` and `drained` raise CallerGone. Both coroutines may be cancelled at any await.
     """
 
-    async def next_body(self) -> bytes | None:
+    async def next_body(self) -> bytes | memoryview | None:
         """The next piece of the request's body, None at its end."""
         ...
 
@@ -73,7 +73,7 @@ class Request:
         method: bytes,
         target: bytes,
         headers: Headers,
-        body: bytes | None = None,
+        body: bytes | memoryview | None = None,
         length: int | None = None,
         has_body: bool = False,
         peer: bytes = b"",
@@ -96,7 +96,9 @@ class Result:
     `started`: something of the answer was handed to the caller. `complete`: all of it. Neither: the caller
     still waits for an answer. Started but not complete: the caller must be cut. `gone`: the caller left, or
     stalled for longer than `idle_s`; it gets no answer, and its connection should be closed.
-    `first_byte_s` runs from the request sent to the head of the answer; None without one.
+    `first_byte_s` runs from the request sent to the head of the answer; None without one. `silent_s` is how
+    long the upstream let the call wait for that head, or in vain: to connect, and from the request sent on.
+    No wait for the caller is in it.
     `retry_after_s` is what the upstream itself asked for, with a 429, 503 or 529.
     """
 
@@ -109,6 +111,7 @@ class Result:
         "reason",
         "retry_after_s",
         "reused",
+        "silent_s",
         "started",
         "status",
     )
@@ -123,6 +126,7 @@ class Result:
         self.gone = False
         self.reused = False
         self.first_byte_s: float | None = None
+        self.silent_s = 0.0
         self.retry_after_s: float | None = None
 
     def __repr__(self) -> str:

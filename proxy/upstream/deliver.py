@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from proxy.upstream.answer import COMPLETE
@@ -14,11 +13,11 @@ async def deliver(
     connection: Connection, downstream: Downstream, result: Result, clock: Callable[[], float]
 ) -> None:
     """Hand the answer to the caller as it arrives. What arrived before a fault is handed over too."""
-    answer, task = connection.answer, asyncio.current_task()
+    answer = connection.answer
     result.status = answer.status
     result.first_byte_s = clock() - connection.sent_at if connection.sent_at is not None else 0.0
     result.started = True
-    connection.hand_over(task)
+    connection.hand_over()
     downstream.start(answer.status, answer.headers)
     while not connection.gone:
         if piece := connection.take():
@@ -32,7 +31,8 @@ async def deliver(
         elif not downstream.slow:
             downstream.flush()
             await connection.passed_on(downstream)
-            connection.hand_over(task)
+            connection.hand_over()
         if downstream.slow:
+            connection.waits_for_caller()
             await downstream.drained()
-            connection.hand_over(task)  # it takes, if slowly: its time begins anew
+            connection.hand_over()  # it takes, if slowly: its time begins anew

@@ -75,7 +75,7 @@ class Bridge:
             exchange = Exchange(self, request, fields, body, upload, downstream, result)
             await exchange.run(clock, deadline=deadline, ends_at=ends_at, fresh=fresh)
             if not (repeatable and exchange.was_stale):
-                return no_room(result) if exchange.found_no_room else judge(exchange, result)
+                return no_room(result) if exchange.found_no_room else judge(exchange, result, clock)
             fresh = True
 
     async def line(self, *, fresh: bool) -> Line:
@@ -95,7 +95,7 @@ class Exchange(httpx.AsyncByteStream):
         bridge: Bridge,
         request: Request,
         fields: Headers,
-        body: bytes,
+        body: bytes | memoryview,
         upload: Upload | None,
         downstream: Downstream,
         result: Result,
@@ -104,7 +104,7 @@ class Exchange(httpx.AsyncByteStream):
         self._bridge = bridge
         self._request = request
         self._fields = fields
-        self._body = body
+        self._body = bytes(body)
         self._upload = upload
         self._downstream = downstream
         self._result = result
@@ -206,7 +206,7 @@ class Exchange(httpx.AsyncByteStream):
             piece = await upload.next()
             patience.awaits(TAKE_REQUEST, self._idle_s)
             if piece:
-                yield piece
+                yield bytes(piece)
 
     def connected(self) -> None:
         """There is a connection: the request is sent next.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, SUCCEEDED, UNUSED, Reason
@@ -22,12 +23,15 @@ class Answered(Protocol):
 class Ended(Protocol):
     """An exchange that is over.
 
-    `gone`: the caller left. `stalled`: its turn lasted too long. `late`: the call's own deadline passed.
+    `sent_at`: when all of the request was sent. `gone`: the caller left. `stalled`: its turn lasted too long.
+    `late`: the call's own deadline passed.
     `reason` and `detail` say what went wrong with the upstream; `bytes_out` of its body were handed on.
     """
 
     @property
     def answer(self) -> Answered | None: ...
+    @property
+    def sent_at(self) -> float | None: ...
     @property
     def reason(self) -> Reason | None: ...
     @property
@@ -42,8 +46,12 @@ class Ended(Protocol):
     def late(self) -> bool: ...
 
 
-def judge(ended: Ended, result: Result) -> Result:
+def judge(ended: Ended, result: Result, clock: Callable[[], float]) -> Result:
     """Complete the result (DESIGN §5: 429 is no failure, 5xx is)."""
+    if result.first_byte_s is not None:
+        result.silent_s += result.first_byte_s
+    elif ended.sent_at is not None:
+        result.silent_s += clock() - ended.sent_at
     if ended.gone or ended.stalled:
         return left(result, ended.detail)
     if not result.complete:

@@ -61,22 +61,24 @@ async def relay(
     connection = upstream.pool.take()
     while True:
         if connection is None:
-            now = clock()
+            now, crowded = clock(), upstream.pool.full
             connection = await open_connection(upstream, downstream, result, deadline - now, ends_at - now)
+            if not crowded:  # to wait for room is our own bound
+                result.silent_s = clock() - now
             if connection is None:
                 return result
         result.reused = connection.reused
         connection.begin(bodiless=request.method == b"HEAD", clock=clock, deadline=deadline, ends_at=ends_at)
         await _exchange(connection, head, body, upload, downstream, result, clock)
         if not (repeatable and connection.reused and _was_stale(connection)):
-            return judge(connection, result)
+            return judge(connection, result, clock)
         connection = None
 
 
 async def _exchange(
     connection: Connection,
     head: bytes,
-    body: bytes,
+    body: bytes | memoryview,
     upload: Upload | None,
     downstream: Downstream,
     result: Result,

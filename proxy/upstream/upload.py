@@ -24,7 +24,7 @@ class Upload:
         self._framed = framed
         self.finished = False
 
-    async def begin(self, *, within_s: float) -> bytes:
+    async def begin(self, *, within_s: float) -> bytes | memoryview:
         """The first piece. Raises CallerGone, also when none comes within `within_s` seconds."""
         try:
             async with asyncio.timeout(within_s):
@@ -37,18 +37,18 @@ class Upload:
         while not self.finished and not connection.closing:
             await connection.drained()
             connection.caller_sends()
-            connection.write(await self.next())
+            connection.write_on(await self.next())
         if self.finished:
             connection.sent()
 
-    async def next(self) -> bytes:
+    async def next(self) -> bytes | memoryview:
         """The next piece, framed; it may be empty. Raises CallerGone."""
         piece = await self._downstream.next_body()
         if self._left is None:
             if piece is None:
                 self.finished = True
                 return LAST_CHUNK if self._framed else b""
-            return b"%x\r\n%b\r\n" % (len(piece), piece) if piece and self._framed else piece
+            return b"%x\r\n%b\r\n" % (len(piece), bytes(piece)) if piece and self._framed else piece
         if piece is None or len(piece) > self._left:
             raise CallerGone("the request's body was not of the length it was said to be")
         self._left -= len(piece)

@@ -12,8 +12,9 @@ import pytest
 
 from proxy.demo import Behaviour, Outage, serve_demo
 from tests.app.watching import assert_nothing_is_held, counted
-from tests.kit.raw import BOUND_S, CHAT, Reply, connect, head
+from tests.kit.raw import CHAT, Reply, connect, head
 from tests.kit.running import before_demo, running
+from tests.kit.waiting import BOUND_S
 
 PATH = "/openai/v1/chat/completions"
 SECRET = "sk-live-0123456789"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from proxy.demo import Behaviour, Hang
 from tests.app.watching import in_flight
-from tests.kit.raw import CHAT, bounded, connect, head, until
+from tests.kit.raw import CHAT, connect, head
 from tests.kit.running import before_demo
+from tests.kit.waiting import bounded, until
 
 PATH = "/openai/v1/chat/completions"
 EMPTY = "buckets: [{rate: 1 request/hour}]\nqueue: {size: 0}"

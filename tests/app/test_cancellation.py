@@ -16,8 +16,9 @@ import pytest
 
 from proxy.demo import Behaviour, Hang, Ok, Outage
 from tests.app.watching import assert_nothing_is_held, waiting
-from tests.kit.raw import CHAT, bounded, connect, head, until
+from tests.kit.raw import CHAT, connect, head
 from tests.kit.running import before_demo
+from tests.kit.waiting import bounded, until
 
 PATH = "/openai/v1/chat/completions"
 STREAMED = CHAT[:-1] + b',"stream":true}'
@@ -28,9 +29,13 @@ MOST_SUSPENSIONS = 60
 
 
 class CancelledAt:
-    """Awaits a coroutine, and cancels the task at the coroutine's `number`-th suspension."""
+    """Awaits a coroutine, and cancels the task of `wire` at the coroutine's `number`-th suspension.
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], number: int, *, late: bool) -> None:
+    At the first there may be no task yet: then it is cancelled as soon as it is there, before its first step.
+    """
+
+    def __init__(self, wire: Any, coroutine: Coroutine[Any, Any, None], number: int, *, late: bool) -> None:
+        self._wire = wire
         self._coroutine = coroutine
         self._number = number
         self._late = late
@@ -38,7 +43,6 @@ class CancelledAt:
 
     def __await__(self) -> Generator[Any, Any, None]:
         seen, go_on = 0, partial(self._coroutine.send, None)
-        task = asyncio.current_task()
         while True:
             try:
                 awaited = go_on()
@@ -48,14 +52,19 @@ class CancelledAt:
             if seen == self._number:
                 self.happened = True
                 if self._late and awaited is not None:
-                    awaited.add_done_callback(lambda _: task.cancel())
+                    awaited.add_done_callback(self._cancel)
+                elif self._wire.task is None:
+                    asyncio.get_running_loop().call_soon(self._cancel)
                 else:
-                    task.cancel()
+                    self._cancel()
             try:
                 yield awaited
                 go_on = partial(self._coroutine.send, None)
             except BaseException as error:  # noqa: BLE001 - handed on, whatever it is
                 go_on = partial(self._coroutine.throw, error)
+
+    def _cancel(self, _: object = None) -> None:
+        self._wire.task.cancel()
 
 
 class Arming:
@@ -72,7 +81,7 @@ class Arming:
 
         async def serve(wire: Any) -> None:
             self._pipeline.serve = self._serve
-            self.cancelled = CancelledAt(self._serve(wire), number, late=late)
+            self.cancelled = CancelledAt(wire, self._serve(wire), number, late=late)
             try:
                 await self.cancelled
             finally:

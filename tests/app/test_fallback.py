@@ -8,8 +8,9 @@ import pytest
 
 from proxy.demo import Behaviour, Cut, Hang, Ok, Outage, serve_demo
 from tests.app.watching import assert_nothing_is_held, counted
-from tests.kit.raw import CHAT, bounded, connect, head
+from tests.kit.raw import CHAT, connect, head
 from tests.kit.running import running
+from tests.kit.waiting import bounded
 
 PATH = "/api/v1/chat/completions"
 CALL = head("POST", PATH, content_length=str(len(CHAT))) + CHAT

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from tests.kit.process import Process, started, written
-from tests.kit.raw import bounded, connect, head
+from tests.kit.raw import connect, head
 from tests.kit.scripted import Scripted
+from tests.kit.waiting import bounded
 
 EVENT = b"c\r\ndata: half\n\n\r\n"
 REST = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"

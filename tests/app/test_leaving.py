@@ -8,8 +8,9 @@ import pytest
 
 from proxy.demo import Behaviour, Ending, Hang, Ok
 from tests.app.watching import assert_nothing_is_held, counted, in_flight, waiting
-from tests.kit.raw import CHAT, bounded, connect, head, until
+from tests.kit.raw import CHAT, connect, head
 from tests.kit.running import before_demo
+from tests.kit.waiting import bounded, until
 
 PATH = "/openai/v1/chat/completions"
 CALL = head("POST", PATH, content_length=str(len(CHAT))) + CHAT

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.kit.raw import bounded, connect, head
+from tests.kit.raw import connect, head
 from tests.kit.running import running
-from tests.kit.scripted import Scripted
+from tests.kit.scripted import Scripted, answering, saying
+from tests.kit.waiting import bounded
 
 GET = head("GET", "/x")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -21,15 +22,6 @@ def yaml(upstream) -> str:
         f"upstreams: {{up: {{url: '{upstream.url}', dialect: rest, breaker: off}}}}\n"
         "routes: [{name: all, path: /, upstream: up}]\n"
     )
-
-
-def always(answer: bytes):
-    async def script(peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send(answer)
-
-    return script
 
 
 def target_of(heard) -> bytes:
@@ -52,7 +44,7 @@ async def test_pipelined_requests_are_answered_in_their_order():
 
 
 async def test_a_refused_body_that_arrives_late_does_not_disturb_the_next_request():
-    async with Scripted(always(OK)) as upstream:
+    async with Scripted(answering(OK)) as upstream:
         full = yaml(upstream).replace("upstream: up}", "upstream: up, quotas: [{allow: 1 request/hour}]}")
         async with running(full) as proxy, connect(proxy.url) as raw:
             assert (await raw.get("/x")).status == 200
@@ -82,7 +74,7 @@ async def test_a_refused_body_that_arrives_late_does_not_disturb_the_next_reques
 )
 async def test_the_answers_framing_follows_the_request_and_the_status(request_line, answer, ends, has):
     async with (
-        Scripted(always(answer)) as upstream,
+        Scripted(answering(answer)) as upstream,
         running(yaml(upstream)) as proxy,
         connect(proxy.url) as raw,
     ):
@@ -100,11 +92,8 @@ async def test_the_answers_framing_follows_the_request_and_the_status(request_li
 
 
 async def test_an_answer_without_a_length_is_chunked_for_http_1_1_and_ends_the_connection_for_1_0():
-    async def script(peer) -> None:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\n\r\nuntil the end")
-
-    async with Scripted(script) as upstream, running(yaml(upstream)) as proxy:
+    answer = b"HTTP/1.1 200 OK\r\n\r\nuntil the end"
+    async with Scripted(saying(answer)) as upstream, running(yaml(upstream)) as proxy:
         async with connect(proxy.url) as raw:
             await raw.send(GET)
             assert b"transfer-encoding: chunked" in await bounded(raw.reader.readuntil(b"\r\n\r\n"))
@@ -115,11 +104,12 @@ async def test_an_answer_without_a_length_is_chunked_for_http_1_1_and_ends_the_c
 
 
 async def test_a_cut_answer_to_http_1_0_ends_in_a_reset_since_its_end_has_no_other_sign():
-    async def script(peer) -> None:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n")
-
-    async with Scripted(script) as upstream, running(yaml(upstream)) as proxy, connect(proxy.url) as raw:
+    half = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+    async with (
+        Scripted(saying(half)) as upstream,
+        running(yaml(upstream)) as proxy,
+        connect(proxy.url) as raw,
+    ):
         await raw.send(b"GET /x HTTP/1.0\r\n\r\n")
         with pytest.raises(ConnectionResetError):
             await whole(raw)
@@ -139,7 +129,7 @@ async def test_a_cut_answer_to_http_1_0_ends_in_a_reset_since_its_end_has_no_oth
 )
 async def test_what_is_not_one_unambiguous_request_gets_400_and_nothing_is_sent_on(garbage):
     async with (
-        Scripted(always(OK)) as upstream,
+        Scripted(answering(OK)) as upstream,
         running(yaml(upstream)) as proxy,
         connect(proxy.url) as raw,
     ):
@@ -175,7 +165,7 @@ async def test_garbage_behind_a_good_request_does_not_spoil_its_answer():
 )
 async def test_a_target_reaches_the_upstream_byte_for_byte_without_its_authority(target, forwarded):
     async with (
-        Scripted(always(OK)) as upstream,
+        Scripted(answering(OK)) as upstream,
         running(yaml(upstream)) as proxy,
         connect(proxy.url) as raw,
     ):
@@ -193,7 +183,7 @@ async def test_an_offered_upgrade_is_declined_and_the_body_is_not_lost(framing, 
     # curl --http2 and Java's client offer h2c with their first request.
     offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
     async with (
-        Scripted(always(OK)) as upstream,
+        Scripted(answering(OK)) as upstream,
         running(yaml(upstream)) as proxy,
         connect(proxy.url) as raw,
     ):
@@ -229,7 +219,7 @@ async def test_no_event_of_ours_is_put_into_a_stream_that_has_a_length_or_an_enc
 
 async def test_trailers_are_bounded_like_a_head():
     async with (
-        Scripted(always(OK)) as upstream,
+        Scripted(answering(OK)) as upstream,
         running(yaml(upstream)) as proxy,
         connect(proxy.url) as raw,
     ):
@@ -251,7 +241,7 @@ async def test_trailers_are_bounded_like_a_head():
 )
 async def test_a_request_without_one_host_or_with_an_unknown_coding_is_not_sent_on(lines, status):
     async with (
-        Scripted(always(OK)) as upstream,
+        Scripted(answering(OK)) as upstream,
         running(yaml(upstream)) as proxy,
         connect(proxy.url) as raw,
     ):
@@ -268,6 +258,6 @@ async def test_a_caller_that_only_writes_still_finds_the_answer_to_its_huge_head
         connection.close()
         return status
 
-    async with Scripted(always(OK)) as upstream, running(yaml(upstream)) as proxy:
+    async with Scripted(answering(OK)) as upstream, running(yaml(upstream)) as proxy:
         parts = urlsplit(proxy.url)
         assert await bounded(asyncio.to_thread(blocking, parts.hostname, parts.port)) == 431

@@ -7,8 +7,9 @@ import httpx
 from proxy.demo import Behaviour, Hang, Ok, Outage
 from tests.app.watching import assert_nothing_is_held, by_hand, phase, waiting
 from tests.kit.ports import dead_port
-from tests.kit.raw import CHAT, bounded, connect, head, until
+from tests.kit.raw import CHAT, connect, head
 from tests.kit.running import before_demo, running
+from tests.kit.waiting import bounded, until
 
 BREAKER = "breaker: {minimum_calls: 4, window: 10s, failure_ratio: 0.5, open_for: 15s, probes: 2}"
 PATH = "/openai/v1/chat/completions"

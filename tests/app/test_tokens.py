@@ -13,9 +13,10 @@ import pytest
 from proxy.demo import Behaviour, Hang, serve_demo
 from proxy.dialects.tokens import DEFAULT_OUTPUT
 from tests.app.watching import counted, waiting
-from tests.kit.raw import bounded, connect, head, until
+from tests.kit.raw import connect, head
 from tests.kit.running import Running, running
 from tests.kit.scripted import Scripted, answering, saying
+from tests.kit.waiting import bounded, until
 
 BURST = 1000
 ASK = {

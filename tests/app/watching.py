@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.app import Proxy
 from tests.kit.clock import ManualClock
-from tests.kit.raw import until
 from tests.kit.running import Running
+from tests.kit.waiting import until
 
 
 def in_flight(proxy: Running, cap: str = "upstream:openai") -> int:

@@ -17,8 +17,8 @@ import httpx
 from proxy.core.verdict import Reason
 from proxy.demo import Behaviour, Hang, Outage
 from tests.app.watching import waiting
-from tests.kit.raw import bounded, until
 from tests.kit.running import BREAKER, Running, before_demo
+from tests.kit.waiting import bounded, until
 
 T = TypeVar("T")
 

@@ -11,9 +11,10 @@ from mcp import Client
 
 from proxy.demo import Behaviour, Hang, Ok, Outage, serve_demo
 from tests.app.watching import assert_nothing_is_held, in_flight
-from tests.kit.raw import bounded, connect, head
+from tests.kit.raw import connect, head
 from tests.kit.running import BREAKER, before_demo, running
 from tests.kit.scripted import Scripted
+from tests.kit.waiting import bounded
 
 ERAS = pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
 FULL = "queue: {size: 0}\nconcurrency: 1"

@@ -18,12 +18,12 @@ def closed(**policy: Any) -> Breaker:
     return Breaker(policy_of(**policy), BreakerMachine("api"))
 
 
-def run(breaker: Breaker, *outcomes: Outcome, at: float = 0.0, took_s: float = 0.0) -> str | None:
+def run(breaker: Breaker, *outcomes: Outcome, at: float = 0.0, silent_s: float = 0.0) -> str | None:
     """Calls that each go and end at once; why the breaker moved at the last."""
     why = None
     for outcome in outcomes:
         assert breaker.wait_s(at) == 0.0
-        why = breaker.settle(breaker.enter(at), outcome, took_s, at)
+        why = breaker.settle(breaker.enter(at), outcome, silent_s, at)
     return why
 
 
@@ -62,25 +62,25 @@ def test_a_share_that_is_exactly_the_ratio_trips_it_whatever_the_product_rounds_
 def test_the_share_of_slow_calls_trips_it() -> None:
     breaker = closed(slow_call_s=2.0, slow_ratio=0.75)
     run(breaker, OK)
-    assert run(breaker, OK, OK, OK, took_s=2.0) == "3 of 4 calls took 2s or longer"
+    assert run(breaker, OK, OK, OK, silent_s=2.0) == "3 of 4 calls waited 2s or longer for an answer"
 
 
 def test_an_upstream_that_says_429_is_not_down_however_slowly_it_says_so() -> None:
     breaker = closed(slow_call_s=2.0)
-    run(breaker, *[Outcome.OVERLOADED] * 20, took_s=10.0)
+    run(breaker, *[Outcome.OVERLOADED] * 20, silent_s=10.0)
     assert breaker.phase == "closed"
 
 
-@pytest.mark.parametrize(("outcome", "took_s"), [(Outcome.IGNORED, 1.9), (Outcome.UNUSED, 100.0)])
-def test_what_says_nothing_about_the_upstream_is_not_counted(outcome: Outcome, took_s: float) -> None:
+@pytest.mark.parametrize(("outcome", "silent_s"), [(Outcome.IGNORED, 1.9), (Outcome.UNUSED, 100.0)])
+def test_what_says_nothing_about_the_upstream_is_not_counted(outcome: Outcome, silent_s: float) -> None:
     breaker = closed(slow_call_s=2.0)
-    run(breaker, *[outcome] * 20, took_s=took_s)
+    run(breaker, *[outcome] * 20, silent_s=silent_s)
     assert breaker.window.calls == 0
 
 
 def test_a_hang_that_outlasts_every_callers_patience_trips_it() -> None:
     breaker = closed(slow_call_s=2.0, slow_ratio=0.75, minimum_calls=4)
-    run(breaker, *[Outcome.IGNORED] * 4, took_s=2.0)
+    run(breaker, *[Outcome.IGNORED] * 4, silent_s=2.0)
     assert breaker.phase == "open"
 
 
@@ -143,7 +143,7 @@ def test_one_bad_probe_opens_it_for_as_long_again() -> None:
 
 def test_a_slow_probe_is_a_bad_one() -> None:
     breaker = opened(slow_call_s=2.0)
-    run(breaker, OK, at=6.0, took_s=2.0)
+    run(breaker, OK, at=6.0, silent_s=2.0)
     assert breaker.phase == "open"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from proxy.dialects import Answer
+from tests.kit.scripted import Peer, Scripted
 
 Respond = Callable[[str, bytes], Answer]
 
@@ -14,32 +14,14 @@ Respond = Callable[[str, bytes], Answer]
 @asynccontextmanager
 async def serving(respond: Respond) -> AsyncIterator[str]:
     """Serve `respond(method, body)` on a free port; yields the base URL. Ends every connection it took."""
-    tasks: set[asyncio.Task[None]] = set()
 
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            length = next(
-                (int(line[15:]) for line in head.split("\r\n") if line.lower().startswith("content-length:")),
-                0,
-            )
-            answer = respond(head.split(" ", 1)[0], await reader.readexactly(length))
-            writer.write(wire_bytes(answer))
-            await writer.drain()
-        finally:
-            writer.close()
-            tasks.discard(task)
+    async def script(peer: Peer) -> None:
+        heard = await peer.request()
+        method = heard.line.split(b" ", 1)[0].decode()
+        await peer.send(wire_bytes(respond(method, heard.body)))
 
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
+    async with Scripted(script) as scripted:
+        yield f"http://127.0.0.1:{scripted.port}"
 
 
 def wire_bytes(answer: Answer) -> bytes:

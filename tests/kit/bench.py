@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from tests.kit.raw import Raw, bounded, connect
+from tests.kit.raw import Raw, connect
 from tests.kit.running import Running, running
-from tests.kit.scripted import OK, Heard, Peer, Scripted, until
+from tests.kit.scripted import OK, Heard, Peer, Scripted, answering, silent
+from tests.kit.waiting import bounded, until
 
 YAML = """
 upstreams:
@@ -41,6 +42,9 @@ def yaml_of(url: str, *, upstream: str = "", route: str = "", top: str = "", bre
     """The configuration: one upstream, one route to all of it, and nothing that refuses."""
     upstream, route = ("\n".join("    " + line for line in part.splitlines()) for part in (upstream, route))
     return top + YAML.format(url=url, upstream=upstream, route=route, breaker=breaker)
+
+
+answering_ok = answering(OK)
 
 
 @dataclass
@@ -177,19 +181,6 @@ async def everything(raw: Raw) -> Got:
 def closing(request: bytes) -> bytes:
     """The same request, and the last of its connection."""
     return request.replace(b"host: proxy\r\n", b"host: proxy\r\nconnection: close\r\n", 1)
-
-
-async def silent(peer: Peer) -> None:
-    """Take a request, and never answer."""
-    await peer.request()
-    await peer.left()
-
-
-async def answering_ok(peer: Peer) -> None:
-    """Answer everything."""
-    while True:
-        await peer.request()
-        await peer.send(OK)
 
 
 @asynccontextmanager

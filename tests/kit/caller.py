@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from proxy.upstream import CallerGone
+from tests.kit.waiting import BOUND_S
 
 
 class FakeCaller:
@@ -97,7 +98,7 @@ class FakeCaller:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something came after which the condition holds."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(BOUND_S):
             while not condition():
                 self._something.clear()
                 await self._something.wait()

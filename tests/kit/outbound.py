@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
-from tests.kit.scripted import bounded
+from tests.kit.listening import Listening
+from tests.kit.waiting import bounded
 
 REFUSED = b"HTTP/1.1 407 Who are you\r\ncontent-length: 0\r\n\r\n"
 
 
-class Outbound:
+class Outbound(Listening):
     """Carries bytes to where it is asked; the first byte of a connection tells which of the two it speaks.
 
     `asked` holds what each connection asked for, `heads` the heads of the HTTP ones. With `refuses` it says
@@ -25,12 +24,11 @@ class Outbound:
     """
 
     def __init__(self, *, refuses: bool = False, hangs: bool = False) -> None:
+        super().__init__()
         self._refuses = refuses
         self._hangs = hangs
-        self._tasks: set[asyncio.Task[None]] = set()
         self.asked: list[bytes] = []
         self.heads: list[bytes] = []
-        self.open = 0
 
     @property
     def url(self) -> str:
@@ -40,33 +38,9 @@ class Outbound:
     def socks_url(self) -> str:
         return f"socks5://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.open += 1
-        try:
-            first = await reader.readexactly(1)
-            await (self._socks(reader, writer) if first == b"\x05" else self._http(first, reader, writer))
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self.open -= 1
-            self._tasks.discard(task)
-            writer.transport.abort()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.readexactly(1)
+        await (self._socks(reader, writer) if first == b"\x05" else self._http(first, reader, writer))
 
     async def _http(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = first + await bounded(reader.readuntil(b"\r\n\r\n"))

@@ -1,10 +1,13 @@
-"""Ports on which something is wrong."""
+"""Ports that are free, and ports on which something is wrong."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
+ANY_PORTS = "listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n"
+"""The top of a configuration: listen on ports that the system chooses."""
 
 
 def dead_port() -> int:

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.kit.ports import ANY_PORTS
+
 BOUND_S = 30
 """No wait in a test is longer; a healthy one ends within a fraction of a second."""
 
@@ -78,5 +80,5 @@ async def ran(*arguments: str) -> tuple[int, str, str]:
 def written(folder: Path, yaml: str, name: str = "proxy.yaml") -> Path:
     """The configuration in a file, listening on ports that the system chooses."""
     file = folder / name
-    file.write_text("listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n" + yaml)
+    file.write_text(ANY_PORTS + yaml)
     return file

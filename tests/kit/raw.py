@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
-T = TypeVar("T")
-
-BOUND_S = 20.0
-"""No wait of a test lasts longer: a test that hangs fails with the line it hung in."""
+from tests.kit.waiting import bounded
 
 CHAT = b'{"model":"demo","messages":[{"role":"user","content":"hi"}]}'
 
@@ -104,16 +101,3 @@ async def connect(url: str) -> AsyncIterator[Raw]:
         writer.transport.abort()
         with suppress(ConnectionError):  # the far side may have been first
             await writer.wait_closed()
-
-
-async def bounded(awaitable: Awaitable[T]) -> T:
-    """Await, but not for ever."""
-    async with asyncio.timeout(BOUND_S):
-        return await awaitable
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let the loop turn until `holds()`: for what the proxy shows in its state and tells nobody."""
-    async with asyncio.timeout(BOUND_S):
-        while not holds():
-            await asyncio.sleep(0)

@@ -16,6 +16,7 @@ from proxy.demo import Behaviour, DemoUpstream, serve_demo
 from proxy.server import serving
 from proxy.settings import parse
 from proxy.telemetry import Log
+from tests.kit.ports import ANY_PORTS
 
 BREAKER = "{minimum_calls: 4, window: 10s, failure_ratio: 0.5, open_for: 1s, probes: 1}"
 
@@ -34,6 +35,10 @@ class Running:
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
+    def reload(self, yaml: str) -> None:
+        """Take up this configuration instead, as when its file changes."""
+        self.proxy.reload(parse(ANY_PORTS + yaml, "test.yaml", {}))
+
     async def metrics(self) -> str:
         async with httpx.AsyncClient() as client:
             return (await client.get(f"{self.control}/metrics")).text
@@ -46,7 +51,7 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(yaml: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
     """The proxy with this configuration, on free ports."""
-    settings = parse("listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n" + yaml, "test.yaml", env or {})
+    settings = parse(ANY_PORTS + yaml, "test.yaml", env or {})
     log = io.StringIO()
     async with serving(settings, Log(log)) as started:
         yield Running(f"http://{started.data}", f"http://{started.control}", started.proxy, log)

@@ -19,15 +19,13 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self, TypeVar
 
-T = TypeVar("T")
+from tests.kit.listening import Listening
+from tests.kit.waiting import bounded
+
 Script = Callable[["Peer"], Awaitable[None]]
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok"
-BOUND_S = 20.0
-"""No wait of the kit lasts longer: a test that hangs fails with the line it hung in."""
 
 
 @dataclass
@@ -101,73 +99,26 @@ class Peer:
         self.writer.transport.abort()
 
 
-class Scripted:
-    """The server. `connections` counts those accepted; `open` those not yet closed."""
+class Scripted(Listening):
+    """The server. `peers` holds the connections that were accepted, `requests` what all of them heard."""
 
     def __init__(
         self, script: Script, *, context: ssl.SSLContext | None = None, receive_buffer: int | None = None
     ) -> None:
+        super().__init__(context=context, receive_buffer=receive_buffer)
         self._script = script
-        self._context = context
-        self._receive_buffer = receive_buffer
-        self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[Heard] = []
         self.peers: list[Peer] = []
-        self.errors: list[BaseException] = []
 
     @property
     def connections(self) -> int:
         """How many were accepted."""
         return len(self.peers)
 
-    @property
-    def url(self) -> str:
-        """Its base URL."""
-        return f"{'https' if self._context else 'http'}://localhost:{self.port}"
-
-    async def __aenter__(self) -> Self:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        if self._receive_buffer is not None:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        listener.bind(("127.0.0.1", 0))
-        self.port: int = listener.getsockname()[1]
-        self._server = await asyncio.start_server(self._accept, sock=listener, ssl=self._context)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if error is None and self.errors:
-            raise self.errors[0]
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer, len(self.peers), self.requests)
         self.peers.append(peer)
-        try:
-            await self._script(peer)
-        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
-            pass  # the far side left: a script need not say what it does then
-        except Exception as error:  # noqa: BLE001 - raised again where the test can see it
-            self.errors.append(error)
-        except asyncio.CancelledError:
-            pass  # the test is over
-        finally:
-            self._tasks.discard(task)
-            if self._context is not None and not writer.is_closing():
-                writer.transport.close()
-            else:
-                writer.close()
-            try:
-                await writer.wait_closed()
-            except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
-                writer.transport.abort()
+        await self._script(peer)
 
 
 def answering(*answers: bytes) -> Script:
@@ -192,23 +143,16 @@ def saying(answer: bytes) -> Script:
     return script
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Let the event loop turn until the condition holds."""
-    async with asyncio.timeout(BOUND_S):
-        while not condition():
-            await asyncio.sleep(0)
+async def silent(peer: Peer) -> None:
+    """Take a request, and never answer."""
+    await peer.request()
+    await peer.left()
 
 
-async def settled(count: Callable[[], int]) -> int:
-    """Let the event loop turn until a count has stayed the same for a hundred turns; the count."""
-    before = None
-    async with asyncio.timeout(BOUND_S):
-        while before != (before := count()):
-            for _ in range(100):
-                await asyncio.sleep(0)
-    return count()
-
-
-async def bounded(awaitable: Awaitable[T]) -> T:
-    """Await, but not for ever."""
-    return await asyncio.wait_for(awaitable, BOUND_S)
+async def dies_on_second(peer: Peer) -> None:
+    """Answer once; take a second request on the first connection, and end it without a byte."""
+    await peer.request()
+    await peer.send(OK)
+    await peer.request()
+    if peer.number > 0:
+        await peer.send(OK)

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Self
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, RequestReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
+
+from tests.kit.listening import Listening
+from tests.kit.scripted import OK, Peer, Scripted
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -68,10 +69,16 @@ class Wire:
         self.streams: dict[int, Stream] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.goodbye: ConnectionTerminated | None = None
+        self.ended = False
 
     def flush(self) -> None:
-        if not self.writer.is_closing():
+        if not (self.ended or self.writer.is_closing()):
             self.writer.write(self.h2.data_to_send())
+
+    def end(self) -> None:
+        """Say nothing more, not even what HTTP/2 would answer by itself."""
+        self.ended = True
+        self.writer.write_eof()
 
     def leave(self, last: int | None = None) -> None:
         """GOAWAY; streams above `last` were not looked at."""
@@ -100,7 +107,7 @@ class Wire:
         self.flush()
 
 
-class ScriptedH2:
+class ScriptedH2(Listening):
     """The server. With `reads` false it takes no more of a body than its first window."""
 
     def __init__(
@@ -110,25 +117,18 @@ class ScriptedH2:
         context: ssl.SSLContext | None = None,
         reads: bool = True,
     ) -> None:
+        super().__init__(context=context)
         self._script = script
-        self._context = context
         if context is not None:
             context.set_alpn_protocols(["h2"])
         self.reads = reads
         self.streams: list[Stream] = []
         self.wires: list[Wire] = []
-        self.open = 0
-        self.errors: list[BaseException] = []
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def connections(self) -> int:
         """How many were accepted."""
         return len(self.wires)
-
-    @property
-    def url(self) -> str:
-        return f"{'https' if self._context else 'http'}://localhost:{self.port}"
 
     async def play(self, stream: Stream) -> None:
         try:
@@ -138,41 +138,41 @@ class ScriptedH2:
         except Exception as error:  # noqa: BLE001 - raised again where the test can see it
             self.errors.append(error)
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if error is None and self.errors:
-            raise self.errors[0]
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = Wire(self, writer)
         self.wires.append(wire)
-        self.open += 1
         try:
             wire.h2.initiate_connection()
             wire.flush()
             while data := await reader.read(65536):
                 wire.take(data)
-        except (ConnectionError, ProtocolError, ssl.SSLError, asyncio.CancelledError):
-            pass  # the far side left, or the test is over
+        except ProtocolError:
+            pass  # the far side left
         finally:
-            self.open -= 1
-            self._tasks.discard(task)
             for stream in wire.streams.values():
                 stream.gone.set()
             for playing in wire.tasks:
                 playing.cancel()
             await asyncio.gather(*wire.tasks, return_exceptions=True)
-            writer.transport.abort()
+
+
+async def ok(stream: Stream) -> None:
+    """Take a request, and answer it."""
+    await stream.ended.wait()
+    stream.answer(200, b"ok")
+
+
+def slowly(go_on: asyncio.Event, *, http2: bool) -> Scripted | ScriptedH2:
+    """An upstream, of either version of HTTP, that answers nobody before `go_on`."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await go_on.wait()
+            await peer.send(OK)
+
+    async def script_of_stream(stream: Stream) -> None:
+        await go_on.wait()
+        stream.answer(200, b"ok")
+
+    return ScriptedH2(script_of_stream) if http2 else Scripted(script)

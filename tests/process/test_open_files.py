@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.kit.raw import bounded
+from tests.kit.waiting import bounded
 
 CHILD = """
 import resource

@@ -19,9 +19,10 @@ import pytest
 import pytest_asyncio
 
 from tests.kit.bench import OK, POST, Bench, answering_ok, bench_with, closing, everything
-from tests.kit.raw import Raw, bounded, connect, head
+from tests.kit.raw import Raw, connect, head
 from tests.kit.running import running
-from tests.kit.scripted import Peer, settled, until
+from tests.kit.scripted import Peer
+from tests.kit.waiting import bounded, settled, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.conformance("abuse")]
 

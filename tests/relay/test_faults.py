@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.kit.bench import GET, POST, Bench, Got, bench_with, closing, everything, silent, yaml_of
+from tests.kit.bench import GET, POST, Bench, Got, bench_with, closing, everything, yaml_of
 from tests.kit.ports import dead_port, stuck_port
-from tests.kit.raw import bounded, connect
+from tests.kit.raw import connect
 from tests.kit.running import Running, running
-from tests.kit.scripted import OK, Peer, Scripted, answering, until
+from tests.kit.scripted import OK, Peer, Scripted, answering, silent
+from tests.kit.waiting import bounded, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.conformance("faults")]
 

@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.kit.bench import Bench, answering_ok, everything, silent
-from tests.kit.raw import bounded, connect
+from tests.kit.bench import Bench, answering_ok, everything
+from tests.kit.raw import connect
 from tests.kit.running import running
-from tests.kit.scripted import OK, Peer, Scripted, settled, until
+from tests.kit.scripted import OK, Peer, Scripted, silent
+from tests.kit.waiting import bounded, settled, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.conformance("framing")]
 

@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,16 @@ import trustme
 
 from proxy.settings import parse
 from proxy.upstream import dial
+from tests.kit.bench import closing, everything
 from tests.kit.outbound import Outbound
 from tests.kit.ports import dead_port, stuck_port
-from tests.kit.raw import CHAT, Raw, Reply, bounded, connect, head, until
+from tests.kit.raw import CHAT, Raw, Reply, connect, head
 from tests.kit.running import Running, running
-from tests.kit.scripted import OK, Peer, Scripted, answering
-from tests.kit.scripted_h2 import ScriptedH2, Stream
+from tests.kit.scripted import OK, Peer, Scripted, answering, saying
+from tests.kit.scripted_h2 import ScriptedH2, Stream, slowly
+from tests.kit.tls import server
+from tests.kit.tls_by_hand import accept
+from tests.kit.waiting import bounded, until
 
 pytestmark = pytest.mark.conformance("pools")
 
@@ -73,15 +76,6 @@ def files(authority: trustme.CA, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def server(authority: trustme.CA, *names: str, expired: bool = False) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    past = datetime(2020, 1, 1, tzinfo=UTC)
-    authority.issue_cert(*(names or ("localhost",)), not_after=past if expired else None).configure_cert(
-        context
-    )
-    return context
-
-
 # ── kept connections ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -94,11 +88,7 @@ async def test_a_connection_carries_one_call_after_the_other():
 
 
 async def test_a_connection_that_the_upstream_closed_costs_no_call():
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(OK)
-
-    async with Scripted(script) as scripted, before(scripted.url) as (proxy, raw):
+    async with Scripted(saying(OK)) as scripted, before(scripted.url) as (proxy, raw):
         for sent in range(1, 4):
             assert (await raw.post("/")).status == 200
             assert len(scripted.requests) == sent
@@ -143,14 +133,8 @@ async def test_a_connection_that_is_old_carries_no_further_call():
 
 
 async def test_no_more_connections_than_may_be_and_no_call_that_is_admitted_finds_none():
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await go_on.wait()
-            await peer.send(OK)
-
     go_on = asyncio.Event()
-    async with Scripted(script) as scripted:
+    async with slowly(go_on, http2=False) as scripted:
         async with running(yaml(scripted.url, "concurrency: 2", "connections: {max: 2}")) as proxy:
 
             async def call() -> int:
@@ -185,24 +169,13 @@ async def test_connections_are_closed_at_the_end_of_a_drain():
 
 @pytest.mark.parametrize("http2", ["false", "true"])
 async def test_a_reload_that_changes_the_way_closes_what_is_idle_and_lets_run_what_runs(http2: str):
-    async def slow(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await go_on.wait()
-            await peer.send(OK)
-
-    async def slow_stream(stream: Stream) -> None:
-        await go_on.wait()
-        stream.answer(200, b"ok")
-
     go_on = asyncio.Event()
-    async with ScriptedH2(slow_stream) if http2 == "true" else Scripted(slow) as old:
+    async with slowly(go_on, http2=http2 == "true") as old:
         async with Scripted(answering(OK)) as new:
             async with before(old.url, f"http2: {http2}") as (proxy, raw):
                 running_call = asyncio.create_task(raw.post("/"))
                 await until(lambda: old.connections == 1)
-                listens = "listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n"
-                proxy.proxy.reload(parse(listens + yaml(new.url), "test.yaml", {}))
+                proxy.reload(yaml(new.url))
                 async with connect(proxy.url) as other:
                     assert (await other.post("/")).status == 200
                 assert not running_call.done()
@@ -214,13 +187,12 @@ async def test_a_reload_that_changes_the_way_closes_what_is_idle_and_lets_run_wh
 
 @pytest.mark.parametrize("changed", ["http2: true", "proxy: env", "connections: {max_age: 1m}"])
 async def test_a_reload_that_changes_nothing_keeps_the_connections_and_any_other_does_not(changed: str):
-    listens = "listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n"
     url = f"http://127.0.0.1:{dead_port()}"
     async with running(yaml(url)) as proxy:
         first = proxy.proxy._upstreams["api"]
-        proxy.proxy.reload(parse(listens + yaml(url), "test.yaml", {}))
+        proxy.reload(yaml(url))
         assert proxy.proxy._upstreams["api"] is first
-        proxy.proxy.reload(parse(listens + yaml(url, changed), "test.yaml", {}))
+        proxy.reload(yaml(url, changed))
         assert proxy.proxy._upstreams["api"] is not first
 
 
@@ -328,14 +300,34 @@ async def test_a_renewed_authority_is_taken_up_at_a_reload(files: Path):
     async with Scripted(answering(OK), context=server(renewed)) as scripted:
         text = yaml(scripted.url, f"tls: {{ca: {files / 'ca.pem'}}}")
         async with running(text) as proxy, connect(proxy.url) as raw:
-            listens = "listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n"
             assert (await raw.post("/")).status == 502
             same = proxy.proxy._upstreams["api"]
-            proxy.proxy.reload(parse(listens + text, "test.yaml", {}))
+            proxy.reload(text)
             assert proxy.proxy._upstreams["api"] is same
             renewed.cert_pem.write_to_path(str(files / "ca.pem"))
-            proxy.proxy.reload(parse(listens + text, "test.yaml", {}))
+            proxy.reload(text)
             assert (await raw.post("/")).status == 200
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+async def test_an_end_of_tls_that_can_be_forged_ends_no_answer_well(
+    authority: trustme.CA, files: Path, says_so: bool
+):
+    """Stricter than nginx (SSL_OP_IGNORE_UNEXPECTED_EOF) and Envoy, to which any end of TCP is one of TLS."""
+    context = server(authority)
+
+    async def script(peer: Peer) -> None:
+        far = await accept(peer, context)
+        said = far.tickets + far.say(b"HTTP/1.1 200 OK\r\n\r\nall of it?")
+        await peer.send(said + far.farewell() if says_so else said)
+
+    async with Scripted(script) as scripted:
+        url = f"https://localhost:{scripted.port}"
+        async with before(url, f"tls: {{ca: {files / 'ca.pem'}}}") as (proxy, raw):
+            await raw.send(closing(head("POST", "/", content_length=str(len(CHAT))) + CHAT))
+            got = await everything(raw)
+            await until(lambda: count(proxy) == (0, 0, 0))
+    assert (got.status, got.content, got.whole) == (200, b"all of it?", says_so)
 
 
 # ── HTTP/2 and outbound proxies ─────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from tests.kit.bench import Bench, answering_ok, bench_with, everything
-from tests.kit.scripted import until
+from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.conformance("abuse")]
 

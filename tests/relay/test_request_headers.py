@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from tests.kit.bench import Bench, answering_ok, bench_with
-from tests.kit.scripted import Heard, until
+from tests.kit.scripted import Heard
+from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.conformance("headers")]
 

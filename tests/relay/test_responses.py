@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kit.bench import GET, HEAD, POST, Bench, closing, everything
-from tests.kit.scripted import OK, Peer, answering
+from tests.kit.scripted import OK, Peer, answering, dies_on_second
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.conformance("responses")]
 
@@ -429,15 +429,6 @@ async def test_a_connection_serves_again_only_after_a_clean_end(bench: Bench, ca
 
 
 # ── connections that died while they were kept ──────────────────────────────────────────────────────
-
-
-async def dies_on_second(peer: Peer) -> None:
-    """Answers once, takes a second request on its first connection, and ends it without a byte."""
-    await peer.request()
-    await peer.send(OK)
-    await peer.request()
-    if peer.number > 0:
-        await peer.send(OK)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])

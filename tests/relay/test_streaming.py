@@ -17,9 +17,10 @@ from proxy.upstream.connection import Connection
 from tests.kit.bench import GET, Bench, bench_with, closing, everything, yaml_of
 from tests.kit.ports import stuck_port
 from tests.kit.process import started, written
-from tests.kit.raw import Raw, bounded, connect
+from tests.kit.raw import Raw, connect
 from tests.kit.running import running
-from tests.kit.scripted import OK, Peer, Scripted, settled, until
+from tests.kit.scripted import OK, Peer, Scripted
+from tests.kit.waiting import bounded, settled, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.conformance("streaming")]
 

@@ -19,6 +19,7 @@ from proxy.core.state import (
     UpstreamState,
 )
 from proxy.telemetry import Log, Telemetry
+from tests.kit.clock import ManualClock
 
 CLASSES = ("critical", "normal", "background")
 EMPTY = GateState(draining=False, lanes=(), caps=(), buckets=(), breakers=(), retry_budgets=(), upstreams=())
@@ -33,23 +34,13 @@ BUSY = GateState(
 )
 
 
-class Clock:
-    """Stands still until told."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Told:
     """A telemetry that logs to memory, with clocks that stand still."""
 
     def __init__(self, state: GateState = EMPTY, *, lines_per_s: int = 10) -> None:
         self.out = io.StringIO()
-        self.clock = Clock()
-        self.wall = Clock(1_700_000_000.25)
+        self.clock = ManualClock()
+        self.wall = ManualClock(1_700_000_000.25)
         self.state = state
         self.log = Log(self.out, clock=self.clock, wall=self.wall, lines_per_s=lines_per_s)
         self.telemetry = Telemetry(

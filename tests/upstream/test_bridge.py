@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,33 +17,12 @@ from proxy.upstream.httpx_line import Broken, fields_for_caller
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
 from tests.kit.ports import dead_port, stuck_port
-from tests.kit.scripted import Peer, Scripted, bounded, until
-from tests.kit.scripted_h2 import ScriptedH2, Stream
+from tests.kit.scripted import OK, Peer, Scripted, answering
+from tests.kit.scripted_h2 import ScriptedH2, Stream, ok, slowly
+from tests.kit.tls import server
+from tests.kit.waiting import bounded, until
 
 Script = Callable[[Stream], Awaitable[None]]
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def ca(authority: trustme.CA, tmp_path: Path) -> Path:
-    file = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(file))
-    return file
-
-
-def server(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
-    return context
-
-
-async def ok(stream: Stream) -> None:
-    await stream.ended.wait()
-    stream.answer(200, b"ok")
 
 
 async def test_an_http2_upstream_is_agreed_on_by_tls(authority: trustme.CA, ca: Path):
@@ -68,15 +46,10 @@ async def test_an_http2_upstream_is_agreed_on_by_tls(authority: trustme.CA, ca: 
 async def test_an_https_upstream_that_does_not_speak_http2_is_spoken_to_in_http_1_1(
     authority: trustme.CA, ca: Path
 ):
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-
     context = server(authority, "localhost")
     context.set_alpn_protocols(["http/1.1"])
     async with (
-        Scripted(script, context=context) as scripted,
+        Scripted(answering(OK), context=context) as scripted,
         upstream_at(scripted.url, ca=ca, http2=True) as upstream,
     ):
         for reused in (False, True):
@@ -318,14 +291,16 @@ async def test_a_caller_that_leaves_while_a_connection_is_opened_leaves_nothing_
     assert result.gone
 
 
-async def test_a_cancelled_call_closes_its_connection():
-    async def script(stream: Stream) -> None:
-        stream.head(200)
-        stream.send(b"some")
-        await stream.gone.wait()
+async def begins(stream: Stream) -> None:
+    """Answer in part, and then no more."""
+    stream.head(200)
+    stream.send(b"some")
+    await stream.gone.wait()
 
+
+async def test_a_cancelled_call_closes_its_connection():
     caller = FakeCaller()
-    async with ScriptedH2(script) as scripted, upstream_at(scripted.url, http2=True) as upstream:
+    async with ScriptedH2(begins) as scripted, upstream_at(scripted.url, http2=True) as upstream:
         asking = asyncio.create_task(ask(upstream, get(), caller))
         await caller.has(b"some")
         asking.cancel()
@@ -336,13 +311,8 @@ async def test_a_cancelled_call_closes_its_connection():
 
 
 async def test_aborting_cuts_what_runs_and_closing_waits_for_it():
-    async def script(stream: Stream) -> None:
-        stream.head(200)
-        stream.send(b"some")
-        await stream.gone.wait()
-
     caller = FakeCaller()
-    async with ScriptedH2(script) as scripted, upstream_at(scripted.url, http2=True) as upstream:
+    async with ScriptedH2(begins) as scripted, upstream_at(scripted.url, http2=True) as upstream:
         asking = asyncio.create_task(ask(upstream, get(), caller))
         await caller.has(b"some")
         closing = asyncio.create_task(upstream.aclose())
@@ -374,7 +344,7 @@ async def reset_midway(stream: Stream) -> None:
 async def close_midway(stream: Stream) -> None:
     stream.head(200)
     stream.send(b"some")
-    stream.wire.writer.write_eof()
+    stream.wire.end()
 
 
 async def too_short(stream: Stream) -> None:
@@ -465,12 +435,8 @@ async def test_a_certificate_that_proves_nothing_is_not_accepted(authority: trus
 
 
 async def test_each_call_has_a_connection_of_its_own_while_it_lasts():
-    async def script(stream: Stream) -> None:
-        await go_on.wait()
-        stream.answer(200, b"ok")
-
     go_on = asyncio.Event()
-    async with ScriptedH2(script) as scripted, upstream_at(scripted.url, http2=True) as upstream:
+    async with slowly(go_on, http2=True) as scripted, upstream_at(scripted.url, http2=True) as upstream:
         asking = [asyncio.create_task(ask(upstream, get())) for _ in range(3)]
         await until(lambda: len(scripted.streams) == 3)
         assert (scripted.connections, upstream.pool.in_use) == (3, 3)
@@ -506,15 +472,17 @@ async def test_only_a_safe_request_is_sent_again_when_a_kept_connection_is_dead(
     assert len(scripted.streams) == 1 + sent
 
 
-async def test_a_post_that_was_not_looked_at_is_not_sent_again_either():
-    async def script(stream: Stream) -> None:
-        await stream.ended.wait()
-        if stream.number > 1:
-            stream.wire.leave(1)
-        else:
-            stream.answer(200, b"ok")
+async def looks_at_one(stream: Stream) -> None:
+    """Answer the first stream of a connection, and say goodbye at the second without a look at it."""
+    await stream.ended.wait()
+    if stream.number > 1:
+        stream.wire.leave(1)
+    else:
+        stream.answer(200, b"ok")
 
-    async with ScriptedH2(script) as scripted, upstream_at(scripted.url, http2=True) as upstream:
+
+async def test_a_post_that_was_not_looked_at_is_not_sent_again_either():
+    async with ScriptedH2(looks_at_one) as scripted, upstream_at(scripted.url, http2=True) as upstream:
         await ask(upstream, post())
         result, _ = await ask(upstream, post())
         assert repr(upstream.pool) == "<Pool 0 in use, 0 idle>"
@@ -532,14 +500,7 @@ def test_who_needs_no_bridge_does_not_load_it():
 
 
 async def test_a_get_that_was_not_looked_at_is_sent_again_by_httpx():
-    async def script(stream: Stream) -> None:
-        await stream.ended.wait()
-        if stream.number > 1:
-            stream.wire.leave(1)
-        else:
-            stream.answer(200, b"ok")
-
-    async with ScriptedH2(script) as scripted, upstream_at(scripted.url, http2=True) as upstream:
+    async with ScriptedH2(looks_at_one) as scripted, upstream_at(scripted.url, http2=True) as upstream:
         await ask(upstream, get())
         result, _ = await ask(upstream, get())
         await until(lambda: scripted.open == 1)

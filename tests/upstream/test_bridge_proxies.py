@@ -17,27 +17,15 @@ from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
 from tests.kit.outbound import Outbound
 from tests.kit.ports import dead_port
-from tests.kit.scripted import OK, Peer, Scripted, answering, bounded, until
-from tests.kit.scripted_h2 import ScriptedH2, Stream
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def ca(authority: trustme.CA, tmp_path: Path) -> Path:
-    file = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(file))
-    return file
+from tests.kit.scripted import OK, Peer, Scripted, answering, saying
+from tests.kit.scripted_h2 import ScriptedH2, ok
+from tests.kit.tls import server
+from tests.kit.waiting import bounded, until
 
 
 @pytest.fixture
 def context(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    return context
+    return server(authority, "localhost")
 
 
 @pytest.mark.parametrize("socks", [False, True], ids=["http", "socks5"])
@@ -45,11 +33,7 @@ def context(authority: trustme.CA) -> ssl.SSLContext:
 async def test_an_https_upstream_is_reached_through_a_tunnel(
     context: ssl.SSLContext, ca: Path, socks: bool, http2: bool
 ):
-    async def script(stream: Stream) -> None:
-        await stream.ended.wait()
-        stream.answer(200, b"ok")
-
-    far = ScriptedH2(script, context=context) if http2 else Scripted(answering(OK), context=context)
+    far = ScriptedH2(ok, context=context) if http2 else Scripted(answering(OK), context=context)
     async with far as scripted, Outbound() as proxy:
         way = proxy.socks_url if socks else proxy.url
         async with upstream_at(scripted.url, ca=ca, http2=http2, proxy=way) as upstream:
@@ -136,11 +120,7 @@ async def test_a_proxy_that_is_not_there_or_says_nothing():
     ],
 )
 async def test_answers_are_read_as_the_relay_reads_them(answer: bytes, complete: bool, body: bytes):
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(answer)
-
-    async with Scripted(script) as scripted, Outbound() as proxy:
+    async with Scripted(saying(answer)) as scripted, Outbound() as proxy:
         async with upstream_at(scripted.url, proxy=proxy.url) as upstream:
             result, caller = await ask(upstream, get())
     assert (result.complete, caller.ended, caller.body) == (complete, complete, body)
@@ -151,13 +131,8 @@ async def test_answers_are_read_as_the_relay_reads_them(answer: bytes, complete:
 
 async def test_an_answer_that_nobody_asked_for_is_nobodys():
     """httpx alone would hand the second answer to the next caller."""
-
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send(OK + OK.replace(b"ok", b"no"))
-
-    async with Scripted(script) as scripted, Outbound() as proxy:
+    twice = OK + OK.replace(b"ok", b"no")
+    async with Scripted(answering(twice)) as scripted, Outbound() as proxy:
         async with upstream_at(scripted.url, proxy=proxy.url) as upstream:
             for _ in range(2):
                 result, caller = await ask(upstream, get())

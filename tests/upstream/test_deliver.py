@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from proxy.upstream import Result
 from proxy.upstream.answer import COMPLETE, Answer
@@ -23,8 +23,10 @@ class Ahead:
         self.callers_turns = 0
         self._pieces = pieces
 
-    def hand_over(self, task: Any) -> None:
+    def hand_over(self) -> None:
         self.callers_turns += 1
+
+    def waits_for_caller(self) -> None: ...
 
     def take(self) -> bytes:
         return self._pieces.pop(0) if self._pieces else b""

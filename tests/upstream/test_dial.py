@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,26 +14,9 @@ from proxy.core.verdict import Reason
 from proxy.upstream import dial as dialling
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.ports import dead_port, stuck_port
-from tests.kit.scripted import OK, Peer, Scripted, answering, saying, until
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def ca(authority: trustme.CA, tmp_path: Path) -> Path:
-    file = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(file))
-    return file
-
-
-def server(authority: trustme.CA, *names: str, expired: bool = False) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    past = datetime(2020, 1, 1, tzinfo=UTC)
-    authority.issue_cert(*names, not_after=past if expired else None).configure_cert(context)
-    return context
+from tests.kit.scripted import OK, Peer, Scripted, answering, saying
+from tests.kit.tls import server
+from tests.kit.waiting import until
 
 
 async def test_a_private_authority_is_trusted_when_it_is_configured(authority: trustme.CA, ca: Path):

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from proxy.upstream import Upstream
+from tests.kit.waiting import bounded
 
 TURNS = 12
 """More turns of the loop than a dial to the loopback interface takes."""
@@ -28,8 +29,7 @@ async def test_a_dial_that_is_cancelled_in_any_turn_leaves_nothing_in_the_pool(t
         for made in await asyncio.gather(dialling, return_exceptions=True):
             if not isinstance(made, BaseException):
                 made.abort()
-        async with asyncio.timeout(20):
-            await upstream.aclose()  # waits for the last connection
+        await bounded(upstream.aclose())  # waits for the last connection
         assert not upstream.pool.connections
         assert upstream.pool.dialling == 0
         while not accepted.empty():

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -14,8 +12,9 @@ from proxy.core.verdict import Outcome, Reason
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
 from tests.kit.ports import dead_port
-from tests.kit.scripted import OK, Peer, Scripted, answering, bounded, until
-from tests.kit.scripted_h2 import ScriptedH2, Stream
+from tests.kit.scripted import OK, Peer, Scripted, answering, saying, silent
+from tests.kit.scripted_h2 import slowly
+from tests.kit.waiting import bounded, until
 
 
 async def test_the_connection_used_last_is_used_first():
@@ -40,11 +39,7 @@ async def test_the_connection_used_last_is_used_first():
 
 
 async def test_a_connection_whose_end_has_arrived_is_not_taken():
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(OK)
-
-    async with Scripted(script) as scripted, upstream_at(scripted.url) as upstream:
+    async with Scripted(saying(OK)) as scripted, upstream_at(scripted.url) as upstream:
         for body in (b"1", b"2", b"3"):
             result, _ = await ask(upstream, post(body))
             assert result.complete
@@ -133,11 +128,7 @@ async def test_a_call_that_comes_after_closing_is_served_and_leaves_nothing_open
 
 
 async def test_aborting_cuts_what_runs():
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.left()
-
-    async with Scripted(script) as scripted, upstream_at(scripted.url) as upstream:
+    async with Scripted(silent) as scripted, upstream_at(scripted.url) as upstream:
         asking = asyncio.create_task(ask(upstream, get(), FakeCaller()))
         await until(lambda: scripted.requests)
         upstream.abort()
@@ -201,24 +192,6 @@ async def test_a_connection_that_fails_to_open_makes_room():
         results = await bounded(asyncio.gather(*(ask(upstream, get()) for _ in range(3))))
         assert not upstream.pool._waiting
     assert {result.detail for result, _ in results} == {"connection refused"}
-
-
-@asynccontextmanager
-async def slowly(go_on: asyncio.Event, *, http2: bool) -> AsyncIterator[Scripted | ScriptedH2]:
-    """An upstream that answers nobody before `go_on`."""
-
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await go_on.wait()
-            await peer.send(OK)
-
-    async def script_of_stream(stream: Stream) -> None:
-        await go_on.wait()
-        stream.answer(200, b"ok")
-
-    async with ScriptedH2(script_of_stream) if http2 else Scripted(script) as scripted:
-        yield scripted
 
 
 async def test_room_that_was_told_to_one_who_is_cancelled_then_is_told_to_the_next():

@@ -8,7 +8,8 @@ import pytest
 
 from proxy.core.verdict import Outcome, Reason
 from tests.kit.asking import ask, get, post, upstream_at
-from tests.kit.scripted import OK, Peer, Scripted, answering, saying, until
+from tests.kit.scripted import OK, Peer, Scripted, answering, saying
+from tests.kit.waiting import until
 
 CHUNKED_OK = b"transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 

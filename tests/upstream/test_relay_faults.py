@@ -10,7 +10,8 @@ from proxy.core.verdict import Outcome, Reason
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
 from tests.kit.ports import dead_port, stuck_port
-from tests.kit.scripted import OK, Peer, Scripted, answering, saying, until
+from tests.kit.scripted import OK, Peer, Scripted, answering, dies_on_second, saying, silent
+from tests.kit.waiting import until
 
 SOON_S = 0.02
 
@@ -35,11 +36,6 @@ async def test_a_connection_that_does_not_open_is_given_up_in_time():
             assert repr(upstream.pool) == "<Pool 0 in use, 0 idle>"
     assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.UPSTREAM_TIMEOUT)
     assert result.detail == "no connection within 0.02s"
-
-
-async def silent(peer: Peer) -> None:
-    await peer.request()
-    await peer.left()
 
 
 async def test_an_upstream_that_never_answers_is_given_up_in_time():
@@ -181,15 +177,6 @@ async def test_no_more_connections_than_allowed():
 
 
 # ── kept connections that died ──────────────────────────────────────────────────────────────────────
-
-
-async def dies_on_second(peer: Peer) -> None:
-    """Answers once; takes a second request on the first connection and closes without a byte."""
-    await peer.request()
-    await peer.send(OK)
-    await peer.request()
-    if peer.number > 0:
-        await peer.send(OK)
 
 
 async def test_a_get_is_sent_again_when_a_kept_connection_was_dead():

@@ -9,7 +9,8 @@ from proxy.upstream import Result
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
 from tests.kit.ports import stuck_port
-from tests.kit.scripted import OK, Peer, Scripted, answering, bounded, until
+from tests.kit.scripted import OK, Peer, Scripted, answering
+from tests.kit.waiting import bounded, until
 
 
 def gone(result: Result) -> bool:

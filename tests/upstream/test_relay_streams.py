@@ -10,7 +10,8 @@ from proxy.core.verdict import Outcome, Reason
 from proxy.upstream.connection import MOST_BUFFERED_BYTES
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
-from tests.kit.scripted import OK, Peer, Scripted, answering, settled, until
+from tests.kit.scripted import OK, Peer, Scripted, answering
+from tests.kit.waiting import settled, until
 
 SOON_S = 0.02
 ONE_READ_BYTES = 256 * 1024
@@ -26,6 +27,7 @@ async def test_an_event_reaches_the_caller_before_the_next_is_sent():
         while event := await heard.get():
             await peer.send(b"%x\r\n%b\r\n" % (len(event), event))
         await peer.send(b"0\r\n\r\n")
+        await peer.left()  # an end that comes with the last bytes would be the end of the connection
 
     async with Scripted(script) as scripted, upstream_at(scripted.url) as upstream:
         caller = FakeCaller()
