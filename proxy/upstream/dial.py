@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from proxy.upstream import tls
 from proxy.upstream.address import Address
+from proxy.upstream.tls_transport import TlsTransport
 
 STAGGER_S: Final = 0.25
 """RFC 8305 §5 recommends 250 ms."""
@@ -59,28 +60,37 @@ async def dial(
 
     Raises DialFailed. Cancelled, it leaves nothing open.
     """
-    loop = asyncio.get_running_loop()
-    begun: P | None = None
-
-    def begin() -> P:
-        nonlocal begun
-        begun = protocol()
-        return begun
-
     try:
         sock = await _first_of(shunned.last(await _resolve(address)), shunned)
-        _, made = await loop.create_connection(
-            begin, sock=sock, ssl=context, server_hostname=address.host if context else None
-        )
-    except asyncio.CancelledError:
-        # uvloop 0.23 closes the transport then, and tells nothing of it to a protocol that it had told of the
-        # connection: nobody would ever count it as closed.
-        if begun is not None:
-            begun.connection_lost(None)
-        raise
+        made = protocol()
+        if context is None:
+            await _carry(sock, made)
+        else:
+            await _carry_tls(sock, TlsTransport(context, address.host, made))
     except (OSError, UnicodeError) as error:
         raise DialFailed(words(error)) from None
     return made
+
+
+async def _carry(sock: socket.socket, protocol: asyncio.Protocol) -> None:
+    try:
+        await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
+    except asyncio.CancelledError:
+        # uvloop 0.23 closes the transport then, and tells nothing of it to a protocol that it had told of the
+        # connection: nobody would ever count it as closed.
+        protocol.connection_lost(None)
+        raise
+
+
+async def _carry_tls(sock: socket.socket, transport: TlsTransport) -> None:
+    await _carry(sock, transport)
+    try:
+        fault = await transport.ready
+    except asyncio.CancelledError:
+        transport.abort()
+        raise
+    if fault is not None:
+        raise fault
 
 
 def words(error: OSError | UnicodeError) -> str:
