@@ -62,7 +62,7 @@ class Watcher:
             events = awatch(
                 *folders,
                 watch_filter=None,
-                step=20,
+                step=100,
                 rust_timeout=int(self._look_again_s * 1000),
                 yield_on_timeout=True,
                 stop_event=self._closed,

@@ -1,4 +1,4 @@
-"""TLS over a plain TCP connection: OpenSSL between two buffers in memory; the event loop carries their bytes.
+"""TLS over a plain TCP connection: OpenSSL between two buffers, whose bytes the event loop carries.
 
 The TLS of uvloop and of asyncio takes the bare end of TCP for a good end. uvloop's also holds more memory:
 41 KiB a connection against 29, after long answers 580 against 290. It takes 1 % more instructions a call: of
@@ -88,7 +88,7 @@ class TlsTransport(asyncio.Protocol):
 
     # ── what the protocol above calls ───────────────────────────────────────────────────────────────
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Encrypt and send."""
         if len(data) > SLICE_BYTES or self._backlog:
             self.writelines((data,))
@@ -103,7 +103,7 @@ class TlsTransport(asyncio.Protocol):
             return
         self._tcp.write(self._outgoing.read())
 
-    def writelines(self, pieces: Iterable[bytes]) -> None:
+    def writelines(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Encrypt and send, all in one write of the TCP transport."""
         slices = [part for piece in pieces for part in _slices(piece)]
         if self._backlog:
@@ -236,7 +236,7 @@ class TlsTransport(asyncio.Protocol):
         self._tcp.abort()
 
 
-def _slices(data: bytes) -> list[bytes | memoryview]:
+def _slices(data: bytes | memoryview) -> list[bytes | memoryview]:
     if len(data) <= SLICE_BYTES:
         return [data]
     view = memoryview(data)
