@@ -230,7 +230,7 @@ def listening(address: Address, key: str, *, shared: bool = False) -> socket.soc
     return sock
 
 
-def _server(app: Any, protocol: Callable[..., asyncio.Protocol]) -> _Server:
+def _server(app: Any, protocol: Callable[..., object]) -> _Server:
     config = uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", protocol),  # uvicorn calls it, and asks nothing else of it

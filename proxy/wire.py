@@ -7,15 +7,14 @@ it: a head and what follows it at once leave in one write.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
 from proxy.core.verdict import End
 from proxy.dialects.tokens import Meter
-from proxy.upstream import CallerGone
-
-Headers = list[tuple[bytes, bytes]]
+from proxy.status_lines import STATUS_LINES
+from proxy.upstream import CallerGone, Downstream, Headers
 
 EVENT_END: Final = b"\n\n"
 
@@ -26,13 +25,8 @@ SMALL_BYTES: Final = 256 * 1024
 """A body of this size that has arrived is sent in one piece, and kept until its call has ended: a prompt of
 60,000 tokens. To pull it piece by piece costs a timer and a task more."""
 
-STATUS_LINES: Final = {
-    status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase if status in set(HTTPStatus) else ''}\r\n".encode()
-    for status in range(200, 600)
-}
 
-
-class Connection(Protocol):
+class Connection(ABC):
     """What a wire needs of its connection; `listener.CallerConnection` is one."""
 
     peer: bytes
@@ -41,13 +35,21 @@ class Connection(Protocol):
     ended: Callable[[End], None]
 
     @property
+    @abstractmethod
     def gone(self) -> bool: ...
+    @abstractmethod
     def on_gone(self, callback: Callable[[], None] | None) -> None: ...
+    @abstractmethod
     def write(self, piece: bytes) -> None: ...
+    @abstractmethod
     async def drained(self) -> None: ...
+    @abstractmethod
     def resume_reading(self) -> None: ...
+    @abstractmethod
     def reset(self, *, hard: bool = False) -> None: ...
+    @abstractmethod
     def answered(self, wire: Wire) -> None: ...
+    @abstractmethod
     def served(self, wire: Wire) -> None: ...
 
 
@@ -55,8 +57,8 @@ class TooLarge(Exception):
     """The body is larger than may be read before a decision."""
 
 
-class Wire:
-    """One HTTP exchange with a caller. Satisfies `upstream.Downstream`.
+class Wire(Downstream):
+    """One HTTP exchange with a caller.
 
     The body is pulled once: whoever reads it whole (`read_all`) keeps it for the relay.
     """
@@ -158,10 +160,8 @@ class Wire:
 
     def arrived_whole(self) -> bytes | memoryview:
         """As `take_arrived`, but a long body that came in one piece is not copied to be kept."""
-        arrived = self._arrived
-        if len(arrived) == 1 and isinstance(arrived[0], memoryview):
-            return arrived[0]
-        return self.take_arrived()
+        first = self._arrived[0] if len(self._arrived) == 1 else None
+        return first if isinstance(first, memoryview) else self.take_arrived()
 
     async def next_body(self) -> bytes | memoryview | None:
         """The next piece of the body, None at its end. Raises CallerGone."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 from proxy.core.policy import TOKENS, BucketPolicy, CapPolicy, Per, QuotaPolicy
 from proxy.core.verdict import Reason
@@ -80,17 +81,20 @@ class Shortfall:
         self.label = label
 
 
-class Store(Protocol):
+class Store(ABC):
     """Where the counts live. Synchronous: a store that is far away keeps a slice of the counts here."""
 
+    @abstractmethod
     def reserve(self, claims: Claims, now: float) -> Shortfall | None:
         """Grant every claim (None) or none of them (what was lacking)."""
         ...
 
+    @abstractmethod
     def peek(self, claims: Claims, now: float) -> Shortfall | None:
         """What `reserve` would answer. Spends nothing."""
         ...
 
+    @abstractmethod
     def settle(self, claims: Claims, now: float, *, unused: bool, used_tokens: float | None = None) -> None:
         """Return the permits; if the grant was not used, also what was spent and has not refilled since.
 
@@ -100,18 +104,22 @@ class Store(Protocol):
         """
         ...
 
+    @abstractmethod
     def in_flight(self, key: str) -> int:
         """Permits held under one cap."""
         ...
 
+    @abstractmethod
     def level(self, key: str, policy: BucketPolicy, now: float) -> float:
         """What is left in one bucket."""
         ...
 
+    @abstractmethod
     def bucket_keys(self, prefix: str) -> list[str]:
         """The buckets that are not full and whose key begins with `prefix`."""
         ...
 
+    @abstractmethod
     def cap_keys(self, prefix: str) -> list[str]:
         """The caps under which a permit is held and whose key begins with `prefix`."""
         ...

@@ -18,7 +18,7 @@ from proxy.listener.bounds import Bounds
 from proxy.listener.crowd import Guest, make_room
 from proxy.listener.hangup import Hangup
 from proxy.listener.last_words import last_words
-from proxy.listener.reading import BODY, RequestReader
+from proxy.listener.reading import BODY, RequestReader, Taker
 from proxy.listener.watch import Watch
 from proxy.wire import SMALL_BYTES, Wire
 
@@ -32,7 +32,7 @@ MOST_AHEAD: Final = 16
 """From so many requests that wait for their turn on, no more is read. No SDK sends a second one early."""
 
 
-class CallerConnection(asyncio.Protocol):
+class CallerConnection(Taker):
     """One caller's connection: requests in, one at a time served, answers out in their order."""
 
     def __init__(
@@ -237,6 +237,9 @@ class CallerConnection(asyncio.Protocol):
                 self._start()
             if reader.phase:
                 self._watch.part(len(data))
+
+    def eof_received(self) -> None:
+        """The caller will send no more: the transport closes."""
 
     def pause_writing(self) -> None:
         self.slow = True

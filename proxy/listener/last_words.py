@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.wire import STATUS_LINES
+from proxy.status_lines import STATUS_LINES
 
 
 def last_words(status: int, code: str, message: str) -> bytes:

@@ -7,7 +7,8 @@ patient than nginx and Envoy, or takes no view, this module decides.
 
 from __future__ import annotations
 
-from typing import Final, Protocol, cast
+from abc import abstractmethod
+from typing import Final, cast
 
 import httptools
 
@@ -31,11 +32,14 @@ BODY: Final = 2
 """Where the reader stands: between two messages, in a head, or in what follows it (trailers included)."""
 
 
-class Taker(Connection, Protocol):
+class Taker(Connection):
     """What the reader needs of its connection."""
 
+    @abstractmethod
     def take(self, wire: Wire) -> None: ...
+    @abstractmethod
     def pause_reading(self) -> None: ...
+    @abstractmethod
     def refuse(self, status: int, why: End, message: str) -> None: ...
 
 

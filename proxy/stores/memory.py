@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core import bucket
-from proxy.core.claims import Claims, Shortfall
+from proxy.core.claims import Claims, Shortfall, Store
 from proxy.core.policy import TOKENS, BucketPolicy
 from proxy.core.verdict import Reason
 from proxy.stores.quotas import Quotas
@@ -38,8 +38,8 @@ class _Receipt:
         self.windows = windows
 
 
-class MemoryStore:
-    """A `core.claims.Store` for one process.
+class MemoryStore(Store):
+    """The counts of one process.
 
     Memory is bounded by what is in use: a bucket that is full again, a cap that nobody holds and a quota
     whose window has ended are forgotten.

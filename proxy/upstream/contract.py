@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 from proxy.core.verdict import FAILED, Outcome, Reason
 
@@ -18,41 +18,49 @@ class UnsendableRequest(ValueError):
     """The request cannot be forwarded without ambiguity; the message is for the caller. Nothing was sent."""
 
 
-class Downstream(Protocol):
-    """The caller's side of one exchange.
+class Downstream(ABC):
+    """The caller's side of one exchange. A base class, for compiled code calls a protocol's methods by name.
 
     `next_body`, `write` and `drained` raise CallerGone. Both coroutines may be cancelled at any await.
     """
 
+    @abstractmethod
     async def next_body(self) -> bytes | memoryview | None:
         """The next piece of the request's body, None at its end."""
         ...
 
     @property
+    @abstractmethod
     def slow(self) -> bool:
         """Has enough been written that the caller has not taken yet? Then wait until it is `drained`."""
         ...
 
+    @abstractmethod
     def start(self, status: int, headers: Headers) -> None:
         """The head of the answer."""
         ...
 
+    @abstractmethod
     def write(self, piece: bytes) -> None:
         """A piece of the answer's body."""
         ...
 
+    @abstractmethod
     async def drained(self) -> None:
         """Return once the caller has taken enough of what was written."""
         ...
 
+    @abstractmethod
     def flush(self) -> None:
         """Nothing follows at once: what was handed over leaves now."""
         ...
 
+    @abstractmethod
     def end(self) -> None:
         """The answer is complete. Not called for an answer that was cut."""
         ...
 
+    @abstractmethod
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` from the loop when the caller disconnects; at once if it has. None: no longer."""
         ...

@@ -10,11 +10,15 @@ ANY_PORTS = "listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n"
 """The top of a configuration: listen on ports that the system chooses."""
 
 
+_HELD: list[socket.socket] = []
+
+
 def dead_port() -> int:
-    """A port on which nobody listens: a connection is refused."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port on which nobody listens, nor will while these tests run: a connection is refused."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    _HELD.append(sock)  # bound, so that nobody else is given it
+    return int(sock.getsockname()[1])
 
 
 @contextmanager
