@@ -14,7 +14,7 @@ from proxy.core.repeats import Key, Repeats
 from proxy.dialects import dialect_named
 from proxy.dialects.base import Answer, Ask, Malformed
 from proxy.dialects.fingerprint import Digests
-from proxy.dialects.tokens import costs_tokens, estimate
+from proxy.dialects.tokens import estimate
 from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry, target_mark
 from proxy.routing import Match, Route, Table
 from proxy.telemetry import Telemetry
@@ -86,7 +86,7 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
     if match is None:
         return _unknown(serving)
     route = match.route
-    headers = dict(wire.headers)
+    headers = {name: value for name, value in wire.headers}  # noqa: C416 - half the price of `dict()`, compiled
     if headers.get(b"upgrade", b"").lower() == b"websocket":
         return route.dialect.error(501, "websocket_not_relayed", "WebSocket is not relayed by this proxy.")
     if match.climbs:
@@ -97,7 +97,7 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
         if route.dialect.needs_body(wire.method, wire.path):
             ask = route.dialect.read(await wire.read_all(peek_bytes, idle_s=idle_s))
         arrival = _arrival(wire, match, headers, ask, serving, now)
-        if route.counts_tokens and costs_tokens(route.dialect.name, wire.method, wire.path):
+        if match.costs_tokens and wire.method == b"POST":
             arrival.call.tokens = _tokens(wire)
         if route.counts_retries:
             mark: bytes | None = None

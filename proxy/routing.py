@@ -16,6 +16,7 @@ from urllib.parse import unquote, unquote_to_bytes
 import httptools
 
 from proxy.dialects import Dialect
+from proxy.dialects.tokens import costs_tokens
 from proxy.upstream import Upstream
 
 TOOL: Final = "{tool}"
@@ -61,12 +62,14 @@ class Match(NamedTuple):
     """A route, the rest of the path after its prefix (with its slash, or empty), and the tool it names.
 
     `climbs`: the `..` of the path lead out of the route, or out of the tool it names, somewhere on the way.
+    `costs_tokens`: a POST of it does, and the route counts them.
     """
 
     route: Route
     rest: bytes
     tool: str
     climbs: bool
+    costs_tokens: bool
 
 
 class Table:
@@ -101,11 +104,10 @@ class Table:
                 rest = path[len(prefix) :]
                 if rest and not rest.startswith(b"/"):
                     continue
-                if not route.names_tool:
-                    return Match(route, rest, "", _climbs(route, rest))
-                tool = unquote(rest[1:].partition(b"/")[0].decode("latin-1"))
-                if tool:
-                    return Match(route, rest, tool, _climbs(route, rest))
+                tool = unquote(rest[1:].partition(b"/")[0].decode("latin-1")) if route.names_tool else ""
+                if tool or not route.names_tool:
+                    costs = route.counts_tokens and costs_tokens(route.dialect.name, path)
+                    return Match(route, rest, tool, _climbs(route, rest), costs)
         return None
 
 

@@ -43,10 +43,8 @@ _PLAIN: Final = 1
 _STREAM: Final = 2
 
 
-def costs_tokens(dialect: str, method: bytes, path: bytes) -> bool:
-    """Does such a call cost tokens? No spelling that an upstream may take for the same path escapes."""
-    if method != b"POST":
-        return False
+def costs_tokens(dialect: str, path: bytes) -> bool:
+    """Does a POST of this path cost tokens? No spelling that an upstream may read so escapes."""
     costing = COSTING[dialect]
     if path.rpartition(b"/")[2] in costing:
         return True

@@ -160,11 +160,11 @@ class MemoryStore(Store):
     def _true_up(self, claims: Claims, receipt: _Receipt, used_tokens: float, now: float) -> None:
         """The estimate was another: the rest comes back, or a debt is made that the next callers wait for."""
         over = used_tokens - claims.tokens
-        for (key, policy), spend in zip(claims.buckets, receipt.buckets, strict=True):
+        for at, (key, policy) in enumerate(claims.buckets):  # `zip(strict=True)` is 2 % of a call
             if policy.unit is not TOKENS:
                 continue
             if over <= 0:
-                _give_back(spend, -over, policy, now)
+                _give_back(receipt.buckets[at], -over, policy, now)
                 continue
             state = self._buckets.get(key)  # the bucket that was spent from may be full again, and forgotten
             if state is None:
