@@ -140,7 +140,7 @@ async def test_what_costs_no_tokens_passes_while_there_are_none() -> None:
         assert (await post(proxy, client, "openai", stream=True)).status_code == 200
         assert (await post(proxy, client, "openai")).status_code == 429
         assert (await client.get(proxy.url + "/openai/v1/models")).status_code == 200
-        assert (await client.get(proxy.url + PATHS["openai"])).status_code == 404, "the upstream's own word"
+        assert (await client.get(proxy.url + PATHS["openai"])).status_code == 405, "the upstream's own word"
 
 
 async def test_answers_are_asked_for_without_encoding_where_they_are_read() -> None:
