@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import os
 import resource
 import signal
@@ -26,6 +25,7 @@ from proxy import __version__
 from proxy.app import Proxy
 from proxy.control import ControlConnection, check_exposure, control_app
 from proxy.listener import Bounds, Reception
+from proxy.memory import settle_memory
 from proxy.settings import Settings, SettingsError, Watcher, reread
 from proxy.settings.words import Address
 from proxy.telemetry import Log
@@ -127,7 +127,7 @@ async def run(
             watcher = Watcher(path)
             _reread(running, path)  # it may have changed since it was read first, unwatched
             reloading = asyncio.create_task(_reload(running, path, watcher, hangup))
-        _settle_memory()
+        settle_memory()
         started(running)
         log.started(__version__, str(running.data), str(running.control))
         await stop.wait()
@@ -137,17 +137,6 @@ async def run(
         log.draining(settings.drain_s)
         await _drained(running.proxy, stop_now, within_s=running.proxy.settings.drain_s)
         log.stopped()
-
-
-def _settle_memory() -> None:
-    """What is there at the start stays: the collector need not walk it again and again.
-
-    Calls free what they use without its help; it is for the few cycles of waits and errors. Its default, a
-    look every 700 objects, costs 2 % of a call; one every 50,000 let 50 MiB of them gather in five minutes.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
 
 
 async def _reload(running: Started, path: Path, watcher: Watcher, hangup: asyncio.Event) -> None:
