@@ -11,8 +11,8 @@ M_MMAP_THRESHOLD: Final = -3
 """The names and numbers of mallopt(3)."""
 
 KEPT_BYTES: Final = 8 * 1024 * 1024
-"""So much that was freed stays with the process. By default 128 KiB do: then a prompt of 100 kB costs fresh pages
-with every call, a third of its price, or none, as the heap happens to lie."""
+"""So much that was freed stays with the process. By default 128 KiB do: then a prompt of 100 kB costs fresh
+pages with every call, a third of its price, or none, as the heap happens to lie."""
 
 OWN_PAGES_BYTES: Final = 1024 * 1024
 """From this size on memory comes from the system and goes back at once; by default from 128 KiB on."""

@@ -156,7 +156,7 @@ class Pipeline:
         if arrival.route.counts_retries:
             known_by_length = arrival.key[3] >= TELLING_BYTES  # and too long to be digested
             mark = None if known_by_length else mark_of(wire, serving)
-            serving.repeats.failed(arrival.key, mark, now)
+            serving.repeats.failed(arrival.key, mark, now, arrival.call.tokens)
 
     def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
         """Say no in the words of the caller's own API, and remember who was told to come back when."""
@@ -168,7 +168,8 @@ class Pipeline:
                 if wire.is_here(CHEAP_BYTES):
                     wire.take_arrived()
                     mark = mark_of(wire, serving)
-                serving.repeats.refused(arrival.key, mark, retry_after_s, self._clock())
+                tokens = arrival.call.tokens
+                serving.repeats.refused(arrival.key, mark, retry_after_s, self._clock(), tokens)
         answer = route.dialect.refuse(
             refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status
         )

@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.admission import Admission
 from proxy.core.call import Call
-from proxy.core.repeats import Key, Repeats
+from proxy.core.repeats import Key, Repeats, Trace
 from proxy.dialects import dialect_named
 from proxy.dialects.base import Answer, Ask, Malformed
 from proxy.dialects.fingerprint import Digests
@@ -97,14 +97,16 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
         if route.dialect.needs_body(wire.method, wire.path):
             ask = route.dialect.read(await wire.read_all(peek_bytes, idle_s=idle_s))
         arrival = _arrival(wire, match, headers, ask, serving, now)
-        if match.costs_tokens and wire.method == b"POST":
-            arrival.call.tokens = _tokens(wire)
+        trace: Trace | None = None
         if route.counts_retries:
             mark: bytes | None = None
             if _needs_digest(wire, arrival.key, serving, now):
                 await wire.read_all(peek_bytes, idle_s=idle_s)
                 mark = mark_of(wire, serving)
-            arrival.call.is_retry = _is_retry(arrival.key, mark, headers, serving, now)
+            trace = serving.repeats.match(arrival.key, mark, now) if serving.repeats else None
+            arrival.call.is_retry = _is_retry(trace, headers, now)
+        if match.costs_tokens and wire.method == b"POST":
+            arrival.call.tokens = _tokens(wire, trace)
     except (Malformed, BadHeader, TooLarge) as error:
         return complaint(error, route, serving)
     return arrival
@@ -159,8 +161,13 @@ def _arrival(
     return Arrival(call, wire.method, route, match.rest, ask, key, now + total_s)
 
 
-def _tokens(wire: Wire) -> float:
-    """What the call is likely to cost. A body that is here says what output it allows; none is awaited."""
+def _tokens(wire: Wire, repeated: Trace | None) -> float:
+    """What the call is likely to cost; its body's twin, where it repeats one, cost the same.
+
+    A body that is here says what output it allows; none is awaited.
+    """
+    if repeated is not None and repeated.tokens and wire.mark is not None and repeated.digest == wire.mark:
+        return repeated.tokens
     body = wire.take_arrived() if wire.is_here(PEEKED_BYTES) else None
     return estimate(wire.path, wire.length, body)
 
@@ -174,15 +181,12 @@ def _needs_digest(wire: Wire, key: Key, serving: Serving, now: float) -> bool:
     return known and bool(serving.repeats) and serving.repeats.wants_digest(key, now)
 
 
-def _is_retry(
-    key: Key, mark: bytes | None, headers: dict[bytes, bytes], serving: Serving, now: float
-) -> bool:
-    """Whether the retry budget pays for this call.
+def _is_retry(trace: Trace | None, headers: dict[bytes, bytes], now: float) -> bool:
+    """Whether the retry budget pays for this call, which repeats the one of `trace`.
 
     A return that we asked for, at the instant told, is none: it reached no upstream before. What an SDK
     counts as a retry is one, unless it is such a return.
     """
-    trace = serving.repeats.match(key, mark, now) if serving.repeats else None
     return not trace.invites(now) if trace is not None else sdk_says_retry(headers)
 
 

@@ -42,12 +42,16 @@ def of_any_length(key: Key) -> Key:
 
 
 class Trace:
-    """One call that was refused or failed. `due_at` is when it was told to come back; inf: it was not."""
+    """One call that was refused or failed. `due_at` is when it was told to come back; inf: it was not.
 
-    __slots__ = ("digest", "due_at", "until")
+    `tokens` is what it was estimated to cost: its repeat need not be read for that again.
+    """
 
-    def __init__(self, digest: bytes | None, due_at: float, until: float) -> None:
+    __slots__ = ("digest", "due_at", "tokens", "until")
+
+    def __init__(self, digest: bytes | None, due_at: float, until: float, tokens: float) -> None:
         self.digest = digest
+        self.tokens = tokens
         self.due_at = due_at
         self.until = until
 
@@ -75,14 +79,16 @@ class Repeats:
         self._rows: OrderedDict[Key, _Row] = OrderedDict()  # least lately used first
         self._count = 0
 
-    def refused(self, key: Key, digest: bytes | None, retry_after_s: float, now: float) -> None:
+    def refused(
+        self, key: Key, digest: bytes | None, retry_after_s: float, now: float, tokens: float = 0.0
+    ) -> None:
         """A call was refused and told to come back after `retry_after_s`; `digest` if its body was here."""
-        self._remember(key, Trace(digest, now + retry_after_s, now + retry_after_s + HORIZON_S))
+        self._remember(key, Trace(digest, now + retry_after_s, now + retry_after_s + HORIZON_S, tokens))
 
-    def failed(self, key: Key, digest: bytes | None, now: float) -> None:
+    def failed(self, key: Key, digest: bytes | None, now: float, tokens: float = 0.0) -> None:
         """A call reached its upstream and failed; `digest` if its body was kept. No repeat was asked for."""
         kept_under = key if digest is None else of_any_length(key)
-        self._remember(kept_under, Trace(digest, float("inf"), now + HORIZON_S))
+        self._remember(kept_under, Trace(digest, float("inf"), now + HORIZON_S, tokens))
 
     def wants_digest(self, key: Key, now: float) -> bool:
         """Must the body be read to tell whether this call is a repeat?"""

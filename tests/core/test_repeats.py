@@ -116,3 +116,25 @@ def test_memory_is_bounded_and_the_oldest_are_forgotten_first() -> None:
     assert len(repeats) == MOST
     assert repeats.match((*KEY[:3], 0), None, now=1.0) is None
     assert repeats.match((*KEY[:3], MOST + 4999), None, now=1.0) is not None
+
+
+def test_a_repeat_is_known_to_cost_what_the_first_did():
+    repeats = Repeats()
+    repeats.refused(KEY, b"digest", 3.0, now=0.0, tokens=7.0)
+    trace = repeats.match(KEY, b"digest", now=1.0)
+    assert trace is not None
+    assert trace.tokens == 7.0
+    repeats.failed(KEY, b"digest", now=1.0, tokens=8.0)
+    trace = repeats.match(KEY, b"digest", now=1.0)
+    assert trace is not None
+    assert trace.tokens == 8.0
+
+
+def test_keys_of_which_nothing_is_left_are_forgotten_too():
+    repeats = Repeats()
+    for number in range(MOST + 5):
+        key = (*KEY[:3], number)
+        repeats.refused(key, None, 1.0, now=0.0)
+        assert repeats.match(key, None, now=1.0) is not None
+    assert len(repeats) == 0
+    assert len(repeats._rows) <= MOST

@@ -66,3 +66,29 @@ async def test_what_follows_the_last_that_is_served_is_not_even_looked_at():
             got = await everything(raw)
         assert got.raw.count(b"HTTP/1.1 200 ") == 3
         assert got.raw.count(b"HTTP/1.1 ") == 3
+
+
+@pytest.mark.parametrize("size", [0, 2, 2_000], ids=["no_body", "a_body", "more_than_one_read"])
+async def test_a_hundred_that_are_refused_in_one_turn_are_answered_in_their_order(size: int):
+    """However many: none is begun from within the one before it."""
+    route = "buckets: [{rate: 1 request/hour}]\nqueue: {size: 0}"
+    async with bench_with(route=route) as bench:
+        bench.play(answering_ok)
+        async with bench.connect() as raw:
+            refused = [head("POST", f"/{n}", content_length=str(size)) + b"x" * size for n in range(99)]
+            await raw.send(GET + b"".join(refused))
+            assert [(await raw.reply()).status for _ in range(100)] == [200] + [429] * 99
+            assert (await raw.get("/again")).status == 429
+        assert [heard.line for heard in bench.heard] == [b"GET /x HTTP/1.1"]
+        await until(lambda: bench.proxy.proxy._pipeline._running == 0)
+
+
+async def test_bytes_that_are_no_request_are_answered_behind_the_refusals_they_came_with():
+    async with bench_with(route="buckets: [{rate: 1 request/hour}]\nqueue: {size: 0}") as bench:
+        bench.play(answering_ok)
+        async with bench.connect() as raw:
+            await raw.get("/x")
+            await raw.send(GET * 3 + b"this is no request\r\n\r\n")
+            got = await everything(raw)
+        assert got.raw.count(b"HTTP/1.1 429 ") == 3
+        assert b"HTTP/1.1 400 " in got.raw.rpartition(b"HTTP/1.1 429 ")[2]
