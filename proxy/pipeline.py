@@ -107,6 +107,9 @@ class Pipeline:
             if verdict is None:
                 return None  # the caller left while it waited
             with verdict as lease:  # settles exactly once, whatever happens below
+                if len(arrival.route.ladder) > 1 and 0 < (wire.length or 0) <= SMALL_BYTES:
+                    # Kept whole, for only so can another rung be asked. Most prompts come in several reads.
+                    await wire.read_all(SMALL_BYTES, idle_s=rung.upstream.idle_s)
                 request = _request(wire, arrival, rung)
                 lease.outcome = IGNORED  # what is cancelled from here on says nothing
                 try:

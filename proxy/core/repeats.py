@@ -19,8 +19,7 @@ HORIZON_S: Final = 60.0
 """How long after the instant told to it a caller may come back and still be recognised."""
 
 MOST: Final = 20_000
-"""Traces kept at most, and keys; the oldest are forgotten first, and a forgotten call counts as a first
-attempt."""
+"""Traces kept at most; the oldest are forgotten first, and a forgotten call counts as a first attempt."""
 
 EARLY_S: Final = 0.1
 """Who comes back this much before the instant told comes as told: clocks and timers have grains."""
@@ -157,9 +156,11 @@ class Repeats:
         row.traces.append(trace)
         row.first_end = min(row.first_end, trace.until)
         self._count += 1
-        while self._count > MOST or len(self._rows) > MOST:
+        while self._count > MOST:
             _, forgotten = self._rows.popitem(last=False)
             self._count -= len(forgotten.traces)
+        if len(self._rows) > 2 * MOST:  # at least half of them are empty
+            self._rows = OrderedDict((key, row) for key, row in self._rows.items() if row.traces)
 
 
 _NONE: Final[list[Trace]] = []

@@ -59,7 +59,7 @@ class CallerConnection(Taker):
         self._last_words = b""  # what is written before that
         self._lingering: asyncio.TimerHandle | None = None
         self._due: deque[Wire] = deque()  # to be answered
-        self._serving: Wire | None = None  # the first of them, once it was begun
+        self._serving: Wire | None = None  # until its call has ended
         self._starting = False
         self.idle_since = 0.0
         self.paused = False  # reading
@@ -111,7 +111,7 @@ class CallerConnection(Taker):
         self._transport.abort()
 
     def answered(self, wire: Wire) -> None:
-        """An answer is complete: go on with the next request, or wait for one."""
+        """An answer is complete. The next request has its turn when this call has let go of what it holds."""
         self._state.total_requests += 1
         self._on_gone = None
         if not wire.keep or (self._closing and len(self._due) == 1):
@@ -119,10 +119,7 @@ class CallerConnection(Taker):
             self._end_well()
             return
         self._due.popleft()
-        self._serving = None
-        if self._due:
-            self._start()
-        else:
+        if not self._due:
             self.idle_since = self._loop.time()
         if self.slow:
             self._held = True
@@ -131,10 +128,13 @@ class CallerConnection(Taker):
             self.resume_reading()
 
     def served(self, wire: Wire) -> None:
-        """The task that served it ends. It says so itself: a callback of the loop would cost a turn of it."""
+        """The call has ended. Its task says so itself: a callback of the loop would cost a turn of it."""
         if wire.task is not None:
             self._state.tasks.discard(wire.task)
             wire.task = None
+        self._serving = None
+        if self._due and wire.done and not self.gone:
+            self._start()
 
     # ── what reading.py, watch.py and crowd.py use ──────────────────────────────────────────────────
 
@@ -269,10 +269,10 @@ class CallerConnection(Taker):
         """Serve what is due, one after the other, as far as nothing has to be waited for."""
         due = self._due
         if self._starting:
-            return  # answered in the loop below, which goes on by itself
+            return  # served in the loop below, which goes on by itself
         self._starting = True
         try:
-            while due and due[0] is not self._serving:
+            while due and self._serving is None:
                 self._serving = wire = due[0]
                 call = self._serve(wire)
                 waiting = begin(call) if wire.is_here(SMALL_BYTES) else call

@@ -107,19 +107,23 @@ class RequestReader:
 
         Where it begins, the parser alone says; and how long it is.
         """
-        rest = memoryview(data)
+        rest: bytes | memoryview = data
         if self.phase != BODY:
             head_bytes = data.find(HEAD_END) + len(HEAD_END)
-            self._feed(rest[:head_bytes])
-            rest = rest[head_bytes:]
+            self._feed(data[:head_bytes])
+            rest = memoryview(data)[head_bytes:]
         wire = self.wire
         if not self._left and self.phase == BODY and wire is not None and wire.length is not None:
             left = wire.length - self._body_bytes
             self._left = left if left >= LONG_BYTES else 0
         if self._left:
-            piece, rest = rest[: self._left], rest[self._left :]
+            piece: bytes | memoryview = rest
+            if len(rest) > self._left:
+                piece, rest = rest[: self._left], rest[self._left :]
+            else:
+                rest = b""
             self._left -= len(piece)
-            self.on_body(piece)
+            self.on_body(piece if len(piece) >= LONG_BYTES else bytes(piece))
             if not self._left:
                 self._parser = httptools.HttpRequestParser(self)  # the other one still waits for this body
                 self.on_message_complete()

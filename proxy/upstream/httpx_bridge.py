@@ -114,6 +114,7 @@ class Exchange(httpx.AsyncByteStream):
         self._running: asyncio.Task[None] | None = None
         self._line: Line | None = None
         self._sends = 0
+        self._asked_at: float | None = None  # for a connection
         self._lost = False
         self.sent_at: float | None = None
         self.answer: LineAnswer | None = None
@@ -145,12 +146,14 @@ class Exchange(httpx.AsyncByteStream):
             self._patience.cancel()
             running.cancel()
             (crash,) = await asyncio.gather(running, return_exceptions=True)
+        self._is_connected()
         if crash is not None and not isinstance(crash, asyncio.CancelledError):
             raise crash
 
     async def _carry(self, *, fresh: bool) -> None:
         line = self._line = await self._bridge.line(fresh=fresh)
         line.cut = self._cut
+        self._asked_at = self._clock()
         try:
             request, result = self._request, self._result
             result.reused = line.reused
@@ -219,7 +222,14 @@ class Exchange(httpx.AsyncByteStream):
             raise Broken("connection closed", lost=True)
         if self._line is not None:
             self._result.reused = self._line.reused
+        self._is_connected()
         self._patience.awaits(TAKE_REQUEST, self._idle_s)
+
+    def _is_connected(self) -> None:
+        """Or it is too late for that: so long the upstream was silent."""
+        if self._asked_at is not None:
+            self._result.silent_s += self._clock() - self._asked_at
+            self._asked_at = None
 
     def sent(self) -> None:
         """All of the request is sent: the upstream thinks."""

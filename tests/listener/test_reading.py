@@ -129,3 +129,14 @@ def test_what_follows_a_long_body_is_read_as_strictly_as_before() -> None:
     assert len(keeping.taken) == 1
     assert keeping.taken[0].body_arrived
     assert keeping.refused == [End.BAD_REQUEST]
+
+
+def test_of_a_body_that_drips_in_no_more_is_kept_than_its_bytes() -> None:
+    keeping = Keeping()
+    keeping.reader.feed(head("POST", "/", content_length=str(1 << 20)) + b"x" * LONG_BYTES)
+    for drop in (b"1", b"22", b"333"):
+        keeping.reader.feed(drop)
+    (wire,) = keeping.taken
+    assert [type(piece) for piece in wire._arrived] == [memoryview, bytes, bytes, bytes], (
+        "a view takes 200 bytes"
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
 from tests.kit.clock import ManualClock
@@ -12,13 +14,14 @@ from tests.kit.scripted import OK, Peer, Scripted, answering
 from tests.kit.waiting import bounded, until
 
 
-async def test_a_connection_that_does_not_open_is_silence():
+@pytest.mark.parametrize("http2", [False, True])
+async def test_a_connection_that_does_not_open_is_silence(http2: bool):
     clock = ManualClock()
     with stuck_port() as stuck:
-        async with upstream_at(f"http://127.0.0.1:{stuck}") as upstream:
+        async with upstream_at(f"http://127.0.0.1:{stuck}", http2=http2) as upstream:
             caller = FakeCaller()
             asking = asyncio.create_task(ask(upstream, get(), caller, clock=clock))
-            await until(lambda: caller.is_watched)
+            await until(lambda: upstream.pool.dialling == 1)
             clock.advance(3.0)
             caller.leave()
             result, _ = await bounded(asking)
