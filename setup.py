@@ -12,7 +12,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-HOT = ("app", "admission", "identity", "pipeline", "recognise", "routing", "status_lines", "wire")
+HOT = ("app", "admission", "begun", "identity", "pipeline", "recognise", "routing", "status_lines", "wire")
 HOT_PACKAGES = ("core", "dialects", "listener", "upstream", "telemetry")
 HOT_STORES = ("memory",)
 

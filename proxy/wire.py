@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
+from proxy.begun import Begun, in_a_task
 from proxy.core.verdict import End
 from proxy.dialects.tokens import Meter
 from proxy.status_lines import STATUS_LINES
@@ -65,8 +66,8 @@ class Wire(Downstream):
 
     __slots__ = (
         "_arrived", "_chunked", "_connection", "_event_stream", "_out", "_out_bytes", "_pulled", "_reader",
-        "_tail", "_unframed", "awaits_continue", "body", "body_arrived", "done", "has_body", "headers",
-        "http10", "keep", "length", "mark", "meter", "method", "path", "query", "started", "task",
+        "_tail", "_unframed", "awaits_continue", "body", "body_arrived", "call", "done", "has_body",
+        "headers", "http10", "keep", "length", "mark", "meter", "method", "path", "query", "started",
         "unread_bytes",
     )  # fmt: skip
 
@@ -77,9 +78,7 @@ class Wire(Downstream):
         self._pulled = False
         self._out: list[bytes] = []
         self._out_bytes = 0
-        self._chunked = False
-        self._unframed = False
-        self._event_stream = False
+        self._chunked = self._unframed = self._event_stream = False
         self._tail = b""
         # Filled by the connection, from the request's head and as its body arrives:
         self.method = b""
@@ -94,7 +93,7 @@ class Wire(Downstream):
         self.body_arrived = False
         self.unread_bytes = 0
         # What has become of it:
-        self.task: asyncio.Task[None] | None = None  # the one that serves it
+        self.call: Begun | None = None  # while it is served
         self.body: bytes | None = None
         self.mark: bytes | None = None  # the digest of the body, once it was taken
         self.meter: Meter | None = None  # reads the tokens off an upstream's answer, where they are counted
@@ -136,6 +135,7 @@ class Wire(Downstream):
             raise TooLarge
         if self.is_here(most_bytes):
             return self.take_arrived()
+        await in_a_task()
         try:
             async with asyncio.timeout(idle_s) as patience:
                 self.body = await self._gather(most_bytes, patience, idle_s)

@@ -12,15 +12,15 @@ from typing import Any, Final, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from proxy.begun import Begun
 from proxy.core.verdict import End
-from proxy.listener.begun import begin
 from proxy.listener.bounds import Bounds
 from proxy.listener.crowd import Guest, make_room
 from proxy.listener.hangup import Hangup
 from proxy.listener.last_words import last_words
 from proxy.listener.reading import BODY, RequestReader, Taker
 from proxy.listener.watch import Watch
-from proxy.wire import SMALL_BYTES, Wire
+from proxy.wire import Wire
 
 LINGER_S: Final = 2.0
 """How long after the last words more is read and thrown away. nginx: lingering_timeout 5s."""
@@ -128,13 +128,16 @@ class CallerConnection(Taker):
             self.resume_reading()
 
     def served(self, wire: Wire) -> None:
-        """The call has ended. Its task says so itself: a callback of the loop would cost a turn of it."""
-        if wire.task is not None:
-            self._state.tasks.discard(wire.task)
-            wire.task = None
+        """The call has ended. It says so itself: a callback of the loop would cost a turn of it."""
+        call, wire.call = wire.call, None
+        if call is not None:
+            cast("set[Begun]", self._state.tasks).discard(call)
         self._serving = None
         if self._due and wire.done and not self.gone:
-            self._start()
+            if call is not None and call.in_a_task:
+                self._loop.call_soon(self._start)
+            else:
+                self._start()
 
     # ── what reading.py, watch.py and crowd.py use ──────────────────────────────────────────────────
 
@@ -210,6 +213,7 @@ class CallerConnection(Taker):
         self.peer = address[0].encode() if isinstance(address, tuple) else b""
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self.idle_since = self._loop.time()
+        self._watch.start()
         if len(connections) > self.bounds.most_connections and not make_room(
             connections, self, self.bounds.most_connections
         ):
@@ -268,18 +272,17 @@ class CallerConnection(Taker):
     def _start(self) -> None:
         """Serve what is due, one after the other, as far as nothing has to be waited for."""
         due = self._due
-        if self._starting:
-            return  # served in the loop below, which goes on by itself
+        if self._starting or self._left:
+            return  # served in the loop below, which goes on by itself; or nobody is any more
+        tasks = cast("set[Begun]", self._state.tasks)
         self._starting = True
         try:
             while due and self._serving is None:
                 self._serving = wire = due[0]
-                call = self._serve(wire)
-                waiting = begin(call) if wire.is_here(SMALL_BYTES) else call
-                if waiting is not None:
-                    # Not `loop.create_task`: it makes up a name before it takes ours (1 % of a call).
-                    wire.task = task = asyncio.Task(waiting, loop=self._loop, name="call")
-                    self._state.tasks.add(task)  # uvicorn cancels what outlasts the drain
+                call = Begun(self._serve(wire), self._loop)
+                if call.begin():
+                    wire.call = call
+                    tasks.add(call)  # uvicorn cancels what outlasts the drain
         finally:
             self._starting = False
 

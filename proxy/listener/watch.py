@@ -58,8 +58,10 @@ class Watch:
         self._phase = BETWEEN  # the one that `reader.since` is about
         self._got = 0  # bytes of the body in this window
         self._second_look = False
-        self._at = loop.time() + bounds.idle_s
-        self._timer = loop.call_at(self._at, self._look)
+
+    def start(self) -> None:
+        """The connection is there: between its protocol and that, an event loop may stand still."""
+        self._set(self._loop.time() + self._bounds.idle_s)
 
     def cancel(self) -> None:
         """The connection is lost."""

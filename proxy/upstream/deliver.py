@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from proxy.begun import in_a_task
 from proxy.upstream.answer import COMPLETE
 from proxy.upstream.connection import Connection
 from proxy.upstream.contract import Downstream, Result
@@ -33,6 +34,7 @@ async def deliver(
             await connection.passed_on(downstream)
             connection.hand_over()
         if downstream.slow:
+            await in_a_task()
             connection.waits_for_caller()
             await downstream.drained()
             connection.hand_over()  # it takes, if slowly: its time begins anew

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from proxy.begun import in_a_task
 from proxy.upstream.connection import Connection
 from proxy.upstream.contract import CallerGone, Downstream
 
@@ -26,6 +27,7 @@ class Upload:
 
     async def begin(self, *, within_s: float) -> bytes | memoryview:
         """The first piece. Raises CallerGone, also when none comes within `within_s` seconds."""
+        await in_a_task()
         try:
             async with asyncio.timeout(within_s):
                 return await self.next()

@@ -51,9 +51,9 @@ class CancelledAt:
             seen += 1
             if seen == self._number:
                 self.happened = True
-                if self._late and awaited is not None:
+                if self._late and isinstance(awaited, asyncio.Future):
                     awaited.add_done_callback(self._cancel)
-                elif self._wire.task is None:
+                elif self._wire.call is None:
                     asyncio.get_running_loop().call_soon(self._cancel)
                 else:
                     self._cancel()
@@ -64,7 +64,7 @@ class CancelledAt:
                 go_on = partial(self._coroutine.throw, error)
 
     def _cancel(self, _: object = None) -> None:
-        self._wire.task.cancel()
+        self._wire.call.cancel()
 
 
 class Arming:
