@@ -50,7 +50,7 @@ async def test_the_openai_sdk_waits_as_told_and_is_admitted_on_its_first_return(
     more: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     async with (
         serve_demo(talkative()) as demo,
-        running(yaml(demo.url, "openai", "2k tokens/second")) as proxy,
+        running(yaml(demo.url, "openai", "700 tokens/second")) as proxy,
         openai_at(proxy) as sdk,
     ):
         for _ in range(2):
@@ -65,7 +65,7 @@ async def test_the_openai_sdk_waits_as_told_and_is_admitted_on_its_first_return(
 async def test_the_anthropic_sdk_waits_as_told_and_is_admitted_on_its_first_return(stream: bool) -> None:
     async with (
         serve_demo(talkative()) as demo,
-        running(yaml(demo.url, "anthropic", "2k tokens/second")) as proxy,
+        running(yaml(demo.url, "anthropic", "700 tokens/second")) as proxy,
         anthropic_at(proxy) as sdk,
     ):
         for _ in range(2):
