@@ -7,10 +7,11 @@ disconnects (so that nobody spends a task on waiting for it), and a reset (so th
 like a whole one).
 
 `connection` serves requests in their order, `reading` makes them of bytes, `watch` is how long it waits for
-whom, `crowd` what happens when too many come, and `bounds` the numbers.
+whom, `crowd` what happens when too many come, `reception` where uvicorn calls, and `bounds` the numbers.
 """
 
 from proxy.listener.bounds import Bounds
-from proxy.listener.connection import CallerConnection, Reception
+from proxy.listener.connection import CallerConnection
+from proxy.listener.reception import Reception
 
 __all__ = ["Bounds", "CallerConnection", "Reception"]

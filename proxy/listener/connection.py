@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
-from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from proxy.begun import Begun
@@ -133,11 +132,11 @@ class CallerConnection(Taker):
         if call is not None:
             cast("set[Begun]", self._state.tasks).discard(call)
         self._serving = None
-        if self._due and wire.done and not self.gone:
+        if self._due and wire.done:
             if call is not None and call.in_a_task:
-                self._loop.call_soon(self._start)
+                self._loop.call_soon(self._start_behind)  # whose task is none of the next call's
             else:
-                self._start()
+                self._start_behind()
 
     # ── what reading.py, watch.py and crowd.py use ──────────────────────────────────────────────────
 
@@ -272,8 +271,8 @@ class CallerConnection(Taker):
     def _start(self) -> None:
         """Serve what is due, one after the other, as far as nothing has to be waited for."""
         due = self._due
-        if self._starting or self._left:
-            return  # served in the loop below, which goes on by itself; or nobody is any more
+        if self._starting:
+            return  # served in the loop below, which goes on by itself
         tasks = cast("set[Begun]", self._state.tasks)
         self._starting = True
         try:
@@ -285,6 +284,11 @@ class CallerConnection(Taker):
                     tasks.add(call)  # uvicorn cancels what outlasts the drain
         finally:
             self._starting = False
+
+    def _start_behind(self) -> None:
+        """The call before has ended: serve who came behind it, if they are still there."""
+        if not self.gone:
+            self._start()
 
     def _end_well(self) -> None:
         self._closing = True
@@ -321,28 +325,3 @@ class CallerConnection(Taker):
             if self.paused:
                 self._transport.resume_reading()
             self._lingering = self._loop.call_later(LINGER_S, self._transport.abort)
-
-
-class Reception:
-    """What uvicorn calls for a caller's connection: gives it the bounds of that moment."""
-
-    __slots__ = ("_ended", "bounds")
-
-    def __init__(self, bounds: Bounds, ended: Callable[[End], None]) -> None:
-        """`bounds` may be replaced: what is set holds for connections from then on.
-
-        `ended` is told of each connection that we end, other than after its last answer.
-        """
-        self.bounds = bounds
-        self._ended = ended
-
-    def __call__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],  # noqa: ARG002 - uvicorn's signature; there is no lifespan
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> CallerConnection:
-        serve = cast("Callable[[Wire], Coroutine[Any, Any, None]]", config.loaded_app)
-        loop = _loop or asyncio.get_event_loop()
-        return CallerConnection(serve, server_state, self.bounds, self._ended, loop)
