@@ -161,7 +161,7 @@ class Meter:
             self._skipping = False
         if end != len(piece):
             self._hold(piece[end:])
-        if b'"usage"' in lines:
+        if lines.find(b'"usage"') >= 0:  # as above: a fifth of what an event costs
             for line in lines.split(b"\n"):
                 if line.startswith(b"data:") and b'"usage"' in line and not _is_null(line):
                     self._read(line[5:])
