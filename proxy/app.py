@@ -6,6 +6,7 @@ Nothing else builds anything. `Proxy` is the data plane; `server.py` gives it so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -28,6 +29,9 @@ from proxy.stores.memory import MemoryStore
 from proxy.telemetry import Log, Telemetry
 from proxy.upstream import Upstream
 from proxy.wire import Wire
+
+LAST_STEPS_S: Final = 1.0
+"""At the end, for calls that were cut to give back what they hold."""
 
 CRASHED: Final = b'{"error":{"code":"internal_error","message":"The proxy failed. The call may have run."}}'
 
@@ -119,6 +123,8 @@ class Proxy:
             upstream.abort()
             await upstream.aclose()
         await asyncio.gather(*self._retired)
+        with contextlib.suppress(TimeoutError):  # calls are no tasks: the event loop's end waits for none
+            await asyncio.wait_for(self._pipeline.idle(), LAST_STEPS_S)
 
     def _retire(self, upstream: Upstream) -> None:
         task = asyncio.get_running_loop().create_task(upstream.aclose())

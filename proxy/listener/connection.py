@@ -282,6 +282,8 @@ class CallerConnection(Taker):
                 if call.begin():
                     wire.call = call
                     tasks.add(call)  # uvicorn cancels what outlasts the drain
+                elif not wire.done:
+                    break  # it was cut, and with it who stands behind
         finally:
             self._starting = False
 

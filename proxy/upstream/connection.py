@@ -162,8 +162,12 @@ class Connection(asyncio.Protocol):
             self._patience.awaits(TAKE_ANSWER, self._idle_s)
 
     def waits_for_caller(self) -> None:
-        """This task is about to wait for the caller; it is cancelled if that lasts too long."""
+        """This task is about to wait for the caller; it is cancelled if that lasts too long.
+
+        Also where the upstream's connection is lost, or an earlier time was over and found nobody to cancel.
+        """
         self._task = asyncio.current_task()
+        self._patience.awaits(TAKE_ANSWER, self._idle_s)
 
     def passed_on(self, sink: Downstream) -> asyncio.Future[None]:
         """It is the upstream's turn to go on: what comes of the answer is handed to `sink` as it arrives.
@@ -192,13 +196,14 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """The exchange is over: back to the pool if it ended well on both sides, else closed."""
-        self._patience.rest()
         self._task = None
         answer = self.answer
         paused = self._write_paused or self.read_paused
         if answer.phase == COMPLETE and answer.keep and self._all_sent and not (paused or self.gone):
+            self._patience.rest()
             self._pool.release(self)
         else:
+            self._patience.cancel()
             self.abort()
 
     # ── its life ────────────────────────────────────────────────────────────────────────────────────
@@ -210,7 +215,8 @@ class Connection(asyncio.Protocol):
         self._pool.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._patience.cancel()
+        if self._task is None:  # else it is the caller's turn still
+            self._patience.cancel()
         if self.answer.phase != COMPLETE:
             self._fail(Reason.UPSTREAM_FAILED, "connection reset" if exc is not None else "connection closed")
         self.answer.keep = False

@@ -111,7 +111,7 @@ class Patience:
 
     def cancel(self) -> None:
         """The connection is closed."""
-        self._due = NEVER
+        self._due = self._at = NEVER
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

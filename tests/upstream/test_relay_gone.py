@@ -100,3 +100,15 @@ async def test_a_caller_that_leaves_after_its_answer_closes_nobody_elses_connect
         caller.leave()
         result, _ = await ask(upstream, get())
     assert result.reused
+
+
+async def test_a_caller_that_stalls_is_given_up_although_the_upstream_has_closed_meanwhile():
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")
+
+    async with Scripted(script) as scripted, upstream_at(scripted.url, idle_s=0.05) as upstream:
+        caller = FakeCaller()
+        caller.taking.clear()
+        result, _ = await bounded(ask(upstream, get(), caller))
+    assert gone(result)
