@@ -34,9 +34,9 @@ for pin in sorted(package["name"].lower() + "==" + package["version"] for packag
 endef
 export PINS
 
-# The tests that see the proxy from outside. Two files look inside it, and put their own parts there.
+# The tests that see the proxy from outside. Three files look inside it, and put their own parts there.
 BLACK_BOX := tests/relay tests/app tests/clients tests/process \
-	--ignore=tests/app/test_cancellation.py --ignore=tests/app/test_crash.py
+	--ignore=tests/app/test_cancellation.py --ignore=tests/app/test_crash.py --ignore=tests/app/test_served.py
 
 # What is passed on: make test PYTEST_ARGS='tests/core -k bucket', make load LOAD_ARGS='--seconds 10', …
 PYTEST_ARGS ?=
