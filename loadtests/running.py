@@ -108,9 +108,13 @@ def memory_kib(pid: int) -> dict[str, int]:
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM leave by SystemExit, as Ctrl-C does by KeyboardInterrupt: what runs is ended on the way."""
+    """Let SIGTERM leave by SystemExit, as Ctrl-C does by KeyboardInterrupt: what runs is ended on the way.
+
+    Ctrl-C too is set: a shell has its background jobs ignore it, and Python then leaves it at that.
+    """
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
