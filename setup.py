@@ -12,7 +12,10 @@ from pathlib import Path
 
 from setuptools import setup
 
-HOT = ("app", "admission", "begun", "identity", "pipeline", "recognise", "routing", "status_lines", "wire")
+HOT = (
+    "app", "admission", "begun", "identity", "pipeline", "recognise", "retrying", "routing", "status_lines",
+    "wire",
+)  # fmt: skip
 HOT_PACKAGES = ("core", "dialects", "listener", "upstream", "telemetry")
 HOT_STORES = ("memory",)
 

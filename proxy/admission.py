@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from proxy.core.call import Call
-from proxy.core.gate import Gate, Grant
+from proxy.core.gate import Gate
+from proxy.core.grant import Grant
+from proxy.core.leash import Leash
 from proxy.core.policy import Policy
 from proxy.core.verdict import UNUSED, Outcome, Refusal
 from proxy.core.waiting import Waiter
@@ -31,16 +33,16 @@ class Departure(Protocol):
     def on_gone(self, callback: Callable[[], None] | None) -> None: ...
 
 
-class Lease:
+class Lease(Leash):
     """What one call holds while it runs. `with` it: it is settled exactly once, whatever happens.
 
     Set `outcome` before the end; what ends without one never reached its upstream, and gets all back. Set
     `used_tokens` where the answer told; without it the estimate stands. `silent_s` is how long the upstream
-    let the call wait for an answer; without it, for as long as the lease was held.
+    let the call wait for an answer; without it, for as long as the lease was held. `crowded` as of a `Grant`.
     Nothing is awaited at either end: no cancellation can come between the end of the call and the settling.
     """
 
-    __slots__ = ("_admission", "_grant", "outcome", "silent_s", "used_tokens")
+    __slots__ = ("_admission", "_grant", "crowded", "outcome", "silent_s", "used_tokens")
 
     def __init__(self, admission: Admission, grant: Grant) -> None:
         self._admission = admission
@@ -48,6 +50,15 @@ class Lease:
         self.outcome = UNUSED
         self.used_tokens: float | None = None
         self.silent_s: float | None = None
+        self.crowded = False
+
+    def answered(self, silent_s: float) -> None:
+        """A good answer has begun: breaker, budgets and those who wait need not wait for its end to know."""
+        self._admission.answered(self._grant, silent_s)
+
+    def on_cut(self, callback: Callable[[], None] | None) -> None:
+        """Whom to tell when this call hangs and is to be given up."""
+        self._grant.cut = callback
 
     @property
     def waited_s(self) -> float:
@@ -61,6 +72,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._grant.silent_s = self.silent_s
+        self._grant.crowded = self.crowded
         self._admission.settle(self._grant, self.outcome, self.used_tokens)
 
 
@@ -72,12 +84,16 @@ class Admission:
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._pauses: set[asyncio.Future[None]] = set()
 
     def enter(self, call: Call, upstream: str, *, may_wait: bool = True) -> Lease | Refusal | Waiter:
         """Ask to go to `upstream`. Enter the lease, tell the refusal, or `wait`: before any other await."""
-        verdict = self.gate.offer(call, upstream, self._clock(), may_wait=may_wait)
-        if self.gate.has_decided:
+        gate = self.gate
+        verdict = gate.offer(call, upstream, self._clock(), may_wait=may_wait)
+        if gate.has_decided:
             self._tell()
+        if gate.watch.hung:
+            self._cut()
         return Lease(self, verdict) if isinstance(verdict, Grant) else verdict
 
     async def wait(self, waiter: Waiter, caller: Departure) -> Lease | Refusal | None:
@@ -108,16 +124,58 @@ class Admission:
         verdict = waiter.verdict
         return Lease(self, verdict) if isinstance(verdict, Grant) else verdict
 
+    def would_retry(self, call: Call, upstream: str, after_s: float) -> bool:
+        """Is there a point in asking again `after_s` from now, as far as can be told for free?
+
+        Not where no budget would pay, the breaker stays open, or the answer would be worthless by then.
+        """
+        now, target = self._clock(), self.gate.targets[upstream]
+        if self.gate.draining or now + after_s >= call.deadline or target.retry_wait_s(call.caller, now)[1]:
+            return False
+        wait_s = target.breaker.wait_s(now) if target.breaker is not None else 0.0
+        return wait_s is not None and wait_s <= after_s
+
+    async def pause(self, seconds: float, caller: Departure) -> bool:
+        """Let so much time pass, holding nothing, before asking again. False when the caller left meanwhile.
+
+        A drain ends it: whoever asks then is told. A pause that is cancelled leaves nothing behind.
+        """
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(max(LEAST_TIMER_S, seconds), _end, over)
+        self._pauses.add(over)
+        caller.on_gone(lambda: _end(over))
+        try:
+            await over
+        finally:
+            timer.cancel()
+            self._pauses.discard(over)
+            caller.on_gone(None)
+        return not caller.gone
+
     def settle(self, grant: Grant, outcome: Outcome, used_tokens: float | None = None) -> None:
         """End what was granted, and tell whoever was waiting for it. `Lease` calls this."""
-        self.gate.settle(grant, outcome, self._clock(), used_tokens=used_tokens)
+        gate = self.gate
+        gate.settle(grant, outcome, self._clock(), used_tokens=used_tokens)
+        if gate.has_decided:
+            self._tell()
+        if gate.watch.hung:
+            self._cut()
+
+    def answered(self, grant: Grant, silent_s: float) -> None:
+        """The answer to what was granted has begun. `Lease` calls this."""
+        self.gate.answered(grant, silent_s, self._clock())
         if self.gate.has_decided:
             self._tell()
+        if self.gate.watch.hung:
+            self._cut()
 
     def drain(self) -> None:
         """Refuse whoever waits and whoever comes from now on."""
         self.gate.drain(self._clock())
         self._tell()
+        for over in self._pauses:
+            _end(over)
 
     def adopt(self, policy: Policy) -> None:
         """Follow a new policy from now on."""
@@ -143,6 +201,14 @@ class Admission:
             _answer(waiter)
         self._arm()
 
+    def _cut(self) -> None:
+        """Give up the calls that hang. Whoever carries one settles it, in a later turn of the event loop."""
+        hung = self.gate.watch.hung
+        while hung:
+            grant = hung.pop()
+            if grant.cut is not None:
+                grant.cut()
+
     def _arm(self) -> None:
         at = self.gate.next_at()
         if at >= self._timer_at:
@@ -161,5 +227,10 @@ class Admission:
 
 def _answer(waiter: Waiter) -> None:
     reply: asyncio.Future[None] | None = waiter.reply
-    if reply is not None and not reply.done():
-        reply.set_result(None)
+    if reply is not None:
+        _end(reply)
+
+
+def _end(wait: asyncio.Future[None]) -> None:
+    if not wait.done():
+        wait.set_result(None)

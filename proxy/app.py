@@ -24,10 +24,11 @@ from proxy.pipeline import Pipeline
 from proxy.recognise import Serving
 from proxy.routing import Route, Rung, Table, prefix_of
 from proxy.settings import Settings, to_policy
+from proxy.settings.retries import Retries as RetriesSection
 from proxy.stores.breakers import BreakerMachine
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry import Log, Telemetry
-from proxy.upstream import Upstream
+from proxy.upstream import Retries, Upstream
 from proxy.wire import Wire
 
 LAST_STEPS_S: Final = 1.0
@@ -81,7 +82,7 @@ class Proxy:
 
     def state(self) -> GateState:
         """What the gate counts at this instant."""
-        return survey(self._gate, self._clock(), known=self._names())
+        return survey(self._gate, self._clock(), self._names(), self.telemetry.kept_shares())
 
     def not_ready(self) -> str | None:
         """Why this replica should get no new calls; None when it should."""
@@ -175,9 +176,22 @@ def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
                 refuse_as=route.mcp.refuse_as,
                 stop_status=route.stop_status,
                 counts_tokens=any(bucket.rate.unit == "tokens" for bucket in route.buckets),
+                retries=_retries(route.retries) if route.retries else None,
             )
         )
     return Table(routes)
+
+
+def _retries(section: RetriesSection) -> Retries:
+    return Retries(
+        connect="connect" in section.when,
+        reset="reset" in section.when,
+        timeout="timeout" in section.when,
+        statuses=section.statuses,
+        every_call=section.calls == "all",
+        backoff_s=section.backoff_s,
+        longest_told_s=section.retry_after_s,
+    )
 
 
 def identity_of(settings: Settings) -> Identity:

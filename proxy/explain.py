@@ -6,16 +6,22 @@ Built from the same table, identity and claims as a running proxy; nothing is se
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from proxy.app import identity_of, table_of, upstreams_of
 from proxy.core.call import Call
+from proxy.core.claims import Claims
+from proxy.core.dry_run import APART, UNBOUNDED
 from proxy.core.plan import claims_of
-from proxy.core.policy import UpstreamPolicy
+from proxy.core.policy import Policy, QueuePolicy, UpstreamPolicy
 from proxy.core.target import Target
 from proxy.identity import Identity, Standing, deadline_s, run_of, sdk_says_retry
 from proxy.routing import Match
 from proxy.settings import Settings, to_policy
+from proxy.settings.retries import Retries
 from proxy.stores.breakers import BreakerMachine
+
+MIB: Final = 2**20
 
 
 class NoRoute(Exception):
@@ -27,7 +33,7 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
 
     Raises NoRoute, and BadHeader for a header that the proxy would answer with 400.
     """
-    raw_path, _, query = path.partition("?")
+    raw_path, mark, query = path.partition("?")
     table = table_of(settings, upstreams_of(settings))
     match = table.find(raw_path.encode())
     if match is None:
@@ -51,23 +57,62 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
         yield f"deadline   {call.deadline:g}s from now"
     if sdk_says_retry(headers):
         yield "retry      yes, by the SDK's own count: the retry budget pays"
-    forwarded = first.upstream.target(match.rest, query.encode())
+    forwarded = first.upstream.target(match.rest, query.encode() if mark else None)
     yield f"upstream   {first.upstream.name}: {method} {forwarded.decode('latin-1')}"
     for rung in match.route.ladder[1:]:
         yield f"fallback   {rung.upstream.name}" + (f", model {rung.model}" if rung.model else "")
 
-    claims = claims_of(call, target, route)
-    for key, cap in claims.caps:
-        yield f"cap        {key}: {cap.slots} in flight"
-    for key, bucket in claims.buckets:
-        yield f"bucket     {key.partition('|')[2]}: {bucket.label}, burst {bucket.burst:g}"
-    for key, quota in claims.quotas:
-        yield f"quota      {key.partition('|')[2]}: {quota.label}"
-    queue = route.queue
-    yield f"queue      {queue.size} calls, {queue.max_age_s:g}s" if queue.size else "queue      none"
+    claims = claims_of(call, target, route, policy.callers)
+    yield from _claims(claims)
+    if (adaptive := target.policy.cap.adaptive) is not None:
+        bounds = f"{adaptive.least} to {adaptive.most} in flight"
+        yield f"learnt     {target.cap.key}: from {adaptive.start} on, {bounds}"
+    yield _queue(route.queue)
     shed_at = route.shed_at[call.rank]
     yield "shed       never" if shed_at > 1 else f"shed       from a pressure of {shed_at:g}"
+    yield from _pause(target.policy, policy, call)
+    stated = next(each for each in settings.routes if each.name == route.name)
+    if stated.retries is not None:
+        yield from _retries(stated.retries)
     yield from _protection(target.policy)
+
+
+def _queue(queue: QueuePolicy) -> str:
+    if queue.dry_size:
+        return f"queue      {queue.dry_size} calls, {queue.max_age_s:g}s (dry run: nobody waits)"
+    if not queue.size:
+        return "queue      none"
+    return f"queue      {queue.size} calls, {queue.max_age_s:g}s, {queue.max_bytes / MIB:g} MiB"
+
+
+def _pause(upstream: UpstreamPolicy, policy: Policy, call: Call) -> Iterator[str]:
+    pause = upstream.pause
+    if pause is None:
+        return
+    held = ", ".join(name for rank, name in enumerate(policy.classes) if rank in pause.ranks)
+    this = "this call too" if call.rank in pause.ranks else "not this call"
+    yield f"pause      holds {held} ({this}) once for {pause.for_s:g}s"
+    yield f"           more than one answer in twenty began later than {pause.above_s:g}s"
+
+
+def _retries(retries: Retries) -> Iterator[str]:
+    calls = "any call" if retries.calls == "all" else "calls that may come twice"
+    yield f"retries    {calls}, once more by us after {', '.join(retries.when)}"
+    yield f"           and a pause of up to {retries.backoff_s:g}s, if the budget pays"
+
+
+def _claims(claims: Claims) -> Iterator[str]:
+    """What is enforced, then what is in dry run."""
+    for part, note in ((claims, ""), (claims.dry, " (dry run)")):
+        if part is None:
+            continue
+        for key, cap in part.caps:
+            if cap.slots < UNBOUNDED:
+                yield f"cap        {key.removeprefix(APART)}: {cap.slots} in flight{note}"
+        for key, bucket in part.buckets:
+            yield f"bucket     {key.partition('|')[2]}: {bucket.label}, burst {bucket.burst:g}{note}"
+        for key, quota in part.quotas:
+            yield f"quota      {key.partition('|')[2]}: {quota.label}{note}"
 
 
 def _call(match: Match, identity: Identity, standing: Standing, headers: dict[bytes, bytes]) -> Call:
@@ -87,7 +132,12 @@ def _protection(upstream: UpstreamPolicy) -> Iterator[str]:
     if breaker is not None:
         slow = f"{breaker.slow_ratio:.0%} unanswered for {breaker.slow_call_s:g}s"
         trips = f"{breaker.failure_ratio:.0%} failed or {slow}"
-        yield f"breaker    opens for {breaker.open_for_s:g}s when {trips}"
-        yield f"           of at least {breaker.minimum_calls} calls within {breaker.window_s:g}s"
+        note = "" if breaker.enforce else "(dry run) "
+        yield f"breaker    {note}opens when {trips}"
+        yield f"           of at least {breaker.minimum_calls} calls within {breaker.window_s:g}s,"
+        yield f"           or so many in a row failed; a probe goes every {breaker.probe_every_s:g}s"
+        if breaker.brownout:
+            yield f"brown-out  {note}at most {breaker.brownout:g} calls for each that is accepted"
     if budget is not None:
-        yield f"retries    {budget.ratio:.0%} of first attempts plus {budget.floor_per_s * 60:g} a minute"
+        share = f"{budget.ratio:.0%} of first attempts plus {budget.floor_per_s * 60:g} a minute"
+        yield f"budget     of retries, the callers' and ours: {share}"

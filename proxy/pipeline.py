@@ -8,6 +8,7 @@ API (`dialects`). Whatever a call holds is held by the one `with` in this file.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import Final
@@ -21,25 +22,40 @@ from proxy.core.waiting import Waiter
 from proxy.dialects.base import Malformed
 from proxy.dialects.tokens import Meter, readable
 from proxy.recognise import Arrival, Serving, complaint, mark_of, recognise
+from proxy.retrying import Failed, may_ask_another, may_repeat
 from proxy.routing import Rung
-from proxy.upstream import CREDENTIALS, CallerGone, Request, Result, UnsendableRequest, relay
+from proxy.upstream import (
+    CREDENTIALS,
+    CallerGone,
+    Downstream,
+    Held,
+    Request,
+    Result,
+    UnsendableRequest,
+    relay,
+)
 from proxy.wire import SMALL_BYTES, TooLarge, Wire
 
 CHEAP_BYTES: Final = 16 * 1024
 """Up to this size a refused call's body is known by its digest; of a larger one that costs too much."""
 
-SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-
-MODEL_DIALECTS: Final = frozenset({"openai", "anthropic"})
-"""A model call that failed may be asked of another upstream: it changed nothing. A tool call may have."""
-
 
 class Pipeline:
-    """Serves calls. `serving` may be replaced between two calls; a running call keeps its own."""
+    """Serves calls. `serving` may be replaced between two calls; a running call keeps its own.
 
-    def __init__(self, serving: Serving, *, clock: Callable[[], float] = time.monotonic) -> None:
+    `chance` is from 0 to 1, and different each time.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self.serving = serving
         self._clock = clock
+        self._chance = chance
         self._running = 0
         self._emptied: asyncio.Event | None = None  # while somebody waits for it
 
@@ -67,33 +83,48 @@ class Pipeline:
                 self._emptied = None
 
     async def _serve(self, wire: Wire, arrival: Arrival, serving: Serving) -> None:
-        """Try the rungs of the route's ladder, the first choice and then the cheaper answers; else refuse."""
-        refusal: Refusal | None = None
-        for rung in arrival.route.ladder:
-            if rung.model and (wire.length is None or wire.length > serving.peek_bytes):
-                continue  # too large to be rewritten for another model, or nobody knows
-            try:
-                no = await self._try(wire, arrival, rung, serving)
-            except (Malformed, TooLarge, UnsendableRequest) as error:
-                answer = complaint(error, arrival.route, serving)
-                wire.answer(answer.status, answer.headers, answer.body)
+        """Try the rungs of the route's ladder, the first choice and then the cheaper answers; then once more
+        where it failed, if the route says so; else say the first "no", the one about what was asked for.
+        """
+        no: Refusal | Failed | None = None
+        failed: Failed | None = None  # the first that did
+        try:
+            for rung in arrival.route.ladder:
+                if rung.model and (wire.length is None or wire.length > serving.peek_bytes):
+                    continue  # too large to be rewritten for another model, or nobody knows
+                said = await self._try(wire, arrival, rung, serving)
+                if said is None:
+                    return
+                no = no or said
+                if isinstance(said, Failed):
+                    failed = failed or said
+                    if not may_ask_another(wire, arrival):
+                        break
+            if failed is not None and await self._again(wire, arrival, failed, serving):
                 return
-            if no is None:
-                return
-            refusal = refusal or no  # the first "no" is the one about what was asked for
-            if kind_of(no.reason) is Kind.UPSTREAM and not _may_ask_another(wire, arrival):
-                break
-        if refusal is not None:
-            self._refuse(wire, arrival, refusal, serving)
+        except (Malformed, TooLarge, UnsendableRequest) as error:
+            answer = complaint(error, arrival.route, serving)
+            wire.answer(answer.status, answer.headers, answer.body)
+            return
+        if isinstance(no, Refusal):
+            self._refuse(wire, arrival, no, serving)
+        elif no is not None:
+            self._pass_on(wire, arrival, no, serving)
 
-    async def _try(self, wire: Wire, arrival: Arrival, rung: Rung, serving: Serving) -> Refusal | None:
-        """One rung: be admitted, and be relayed under the lease. None when the call has ended."""
-        call, name = arrival.call, rung.upstream.name
+    async def _try(
+        self, wire: Wire, arrival: Arrival, rung: Rung, serving: Serving, again: Failed | None = None
+    ) -> Refusal | Failed | None:
+        """One rung: be admitted, and be relayed under the lease. None when the call has ended.
+
+        `again` is the attempt that this one repeats.
+        """
+        call, route, name = arrival.call, arrival.route, rung.upstream.name
+        held: Held | None = None
         if arrival.exempt and not (arrival.opens and serving.admission.gate.draining):
             result = await relay(rung.upstream, _request(wire, arrival, rung), wire, clock=self._clock)
         else:
             # One queue a call: a fallback has room now, or is none.
-            may_wait = rung is arrival.route.ladder[0]
+            may_wait = again is not None or rung is route.ladder[0]
             if rung.model:  # to be rewritten: read before a permit is held
                 await wire.read_all(serving.peek_bytes, idle_s=rung.upstream.idle_s)
             verdict: Lease | Refusal | Waiter | None
@@ -107,31 +138,47 @@ class Pipeline:
             if verdict is None:
                 return None  # the caller left while it waited
             with verdict as lease:  # settles exactly once, whatever happens below
-                if len(arrival.route.ladder) > 1 and 0 < (wire.length or 0) <= SMALL_BYTES:
-                    # Kept whole, for only so can another rung be asked. Most prompts come in several reads.
+                if route.asks_again and 0 < (wire.length or 0) <= SMALL_BYTES:
+                    # Kept whole, for only so can it be asked again. Most prompts come in several reads.
                     await wire.read_all(SMALL_BYTES, idle_s=rung.upstream.idle_s)
                 request = _request(wire, arrival, rung)
                 lease.outcome = IGNORED  # what is cancelled from here on says nothing
+                downstream: Downstream = wire
+                if route.retries is not None and may_repeat(wire, arrival, sent=True):
+                    downstream = held = Held(wire, route.retries)
                 try:
                     result = await relay(
-                        rung.upstream, request, wire, clock=self._clock, deadline=arrival.until
+                        rung.upstream,
+                        request,
+                        downstream,
+                        clock=self._clock,
+                        deadline=arrival.until,
+                        leash=lease,
                     )
                 except UnsendableRequest:
                     lease.outcome = UNUSED  # nothing was sent
                     raise
                 lease.outcome = result.outcome
-                lease.silent_s = result.silent_s
+                lease.silent_s, lease.crowded = result.silent_s, result.crowded
                 lease.used_tokens = _used(wire, call, result, serving)
-        return self._relayed(wire, arrival, name, result, serving)
+        if again is not None:
+            again.repeated = result
+        return self._relayed(wire, arrival, rung, result, held, serving)
 
     def _relayed(
-        self, wire: Wire, arrival: Arrival, name: str, result: Result, serving: Serving
-    ) -> Refusal | None:
-        """A call was relayed: tell it, and what its caller still lacks. A refusal where it got no answer."""
+        self,
+        wire: Wire,
+        arrival: Arrival,
+        rung: Rung,
+        result: Result,
+        held: Held | None,
+        serving: Serving,
+    ) -> Failed | None:
+        """A call was relayed: tell it. What is left of it, where its caller has got nothing and is there."""
         call, now = arrival.call, self._clock()
         serving.telemetry.relayed(
             call,
-            name,
+            rung.upstream.name,
             outcome=result.outcome,
             status=result.status,
             total_s=now - call.arrived_at,
@@ -139,27 +186,77 @@ class Pipeline:
             reason=result.reason,
             detail=result.detail,
         )
-        if result.outcome is FAILED or result.outcome is OVERLOADED:
-            self._remember(wire, arrival, serving, now)
         if result.gone:
             wire.give_up()
             return None
-        if result.complete:
-            return None  # an upstream's own "no" has been relayed as it came
-        reason = result.reason or Reason.UPSTREAM_FAILED
-        refusal = serving.admission.gate.refuse_failed(call, name, reason, now)
-        if not result.started:
-            call.paid = True  # for the next rung
-            return refusal
-        wire.cut(arrival.route.dialect.cut(refusal, arrival.ask))
-        return None
+        if held is not None and not held.holding:
+            held = None
+        if held is not None or not result.started:
+            if result.outcome is not UNUSED:
+                call.paid = True  # for the next attempt
+            return Failed(rung, result, held)
+        self._remember(wire, arrival, result, serving)
+        if not result.complete:
+            self._cut(wire, arrival, rung, result, serving)
+        return None  # an upstream's own "no" has been relayed as it came
 
-    def _remember(self, wire: Wire, arrival: Arrival, serving: Serving, now: float) -> None:
-        """A call failed: its repeat, should it come, is one that the retry budget pays for."""
-        if arrival.route.counts_retries:
+    async def _again(self, wire: Wire, arrival: Arrival, failed: Failed, serving: Serving) -> bool:
+        """Ask once more where a call failed, after a pause in which it holds nothing. True when it has ended.
+
+        A retry pays the retry budget and stands behind the first attempts of its class.
+        """
+        call, retries, result = arrival.call, arrival.route.retries, failed.result
+        if retries is None or not retries.cover(result) or not may_repeat(wire, arrival, sent=result.sent):
+            return False
+        name = failed.rung.upstream.name
+        told_s = failed.held.told_s if failed.held is not None else None
+        pause_s = retries.pause_s(told_s, self._chance())
+        if not serving.admission.would_retry(call, name, pause_s):
+            serving.telemetry.retried(call.route, "given_up")
+            return False
+        said: Refusal | Failed | None = None
+        if await serving.admission.pause(pause_s, wire):
+            call.is_retry = True
+            said = await self._try(wire, arrival, failed.rung, serving, failed)
+        repeated = failed.repeated
+        if isinstance(said, Refusal):
+            serving.telemetry.retried(call.route, "refused")
+        elif repeated is not None and not repeated.gone:
+            serving.telemetry.retried(call.route, repeated.outcome)
+        else:
+            serving.telemetry.retried(call.route, "left")
+            self._remember(wire, arrival, result, serving)  # should its caller come back
+        return said is None
+
+    def _pass_on(self, wire: Wire, arrival: Arrival, failed: Failed, serving: Serving) -> None:
+        """Tell a caller what became of its call: the upstream's own answer where one is held, else ours."""
+        rung, result, held = failed.rung, failed.result, failed.held
+        self._remember(wire, arrival, result, serving)
+        if held is None:
+            self._refuse(wire, arrival, self._failure(arrival, rung, result, serving), serving)
+            return
+        held.release()
+        if not result.complete:
+            self._cut(wire, arrival, rung, result, serving)
+
+    def _cut(self, wire: Wire, arrival: Arrival, rung: Rung, result: Result, serving: Serving) -> None:
+        """End an answer that broke off, so that the caller can tell."""
+        refusal = self._failure(arrival, rung, result, serving)
+        wire.cut(arrival.route.dialect.cut(refusal, arrival.ask))
+
+    def _failure(self, arrival: Arrival, rung: Rung, result: Result, serving: Serving) -> Refusal:
+        """Our word for what an upstream failed to do."""
+        reason = result.reason or Reason.UPSTREAM_FAILED
+        gate = serving.admission.gate
+        return gate.refuse_failed(arrival.call, rung.upstream.name, reason, self._clock())
+
+    def _remember(self, wire: Wire, arrival: Arrival, result: Result, serving: Serving) -> None:
+        """A call ended. If it failed, its repeat, should it come, is one that the retry budget pays for."""
+        failed = result.outcome is FAILED or result.outcome is OVERLOADED
+        if failed and arrival.route.counts_retries:
             known_by_length = arrival.key[3] >= TELLING_BYTES  # and too long to be digested
             mark = None if known_by_length else mark_of(wire, serving)
-            serving.repeats.failed(arrival.key, mark, now, arrival.call.tokens)
+            serving.repeats.failed(arrival.key, mark, self._clock(), arrival.call.tokens)
 
     def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
         """Say no in the words of the caller's own API, and remember who was told to come back when."""
@@ -172,7 +269,8 @@ class Pipeline:
                     wire.take_arrived()
                     mark = mark_of(wire, serving)
                 tokens = arrival.call.tokens
-                serving.repeats.refused(arrival.key, mark, retry_after_s, self._clock(), tokens)
+                now, ticket = self._clock(), refusal.ticket
+                serving.repeats.refused(arrival.key, mark, retry_after_s, now, tokens, ticket)
         answer = route.dialect.refuse(
             refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status
         )
@@ -213,10 +311,3 @@ def _used(wire: Wire, call: Call, result: Result, serving: Serving) -> float | N
     used = wire.meter.used() if result.complete else None
     serving.telemetry.tokens(call.route, call.tokens, used)
     return used
-
-
-def _may_ask_another(wire: Wire, arrival: Arrival) -> bool:
-    """May a call that failed before its first byte be sent to the next rung, without doing a thing twice?"""
-    replayable = wire.body is not None or wire.is_here(SMALL_BYTES)
-    harmless = wire.method in SAFE_METHODS or arrival.route.dialect.name in MODEL_DIALECTS
-    return replayable and harmless

@@ -27,6 +27,12 @@ SESSION_METHODS: Final = frozenset({b"GET", b"DELETE"})
 PEEKED_BYTES: Final = 64 * 1024
 """Of a body up to this size that has arrived, the output it allows is read; above, that costs too much."""
 
+UNKNOWN_BYTES: Final = 64 * 1024
+"""What a body of no declared length is taken to keep in memory while its call waits."""
+
+MOST_KEPT_BYTES: Final = 1024 * 1024
+"""Of a body no more than about this is read before its call is admitted (`listener/reading.py`)."""
+
 MOST_TOOL_CHARS: Final = 128
 """Of a tool's name, as far as it is told apart. Precedent: MCP's own limit on tool names, 128."""
 
@@ -105,6 +111,7 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
                 mark = mark_of(wire, serving)
             trace = serving.repeats.match(arrival.key, mark, now) if serving.repeats else None
             arrival.call.is_retry = _is_retry(trace, headers, now)
+            arrival.call.ticket = trace.ticket if trace is not None else None
         if match.costs_tokens and wire.method == b"POST":
             arrival.call.tokens = _tokens(wire, trace)
     except (Malformed, BadHeader, TooLarge) as error:
@@ -156,6 +163,8 @@ def _arrival(
         arrived_at=now,
         deadline=now + patience_s,
         weight=standing.weight,
+        until=now + total_s,
+        size=min(wire.length if wire.length is not None else UNKNOWN_BYTES, MOST_KEPT_BYTES),
     )
     key = (standing.name, run, target_mark(wire.path, wire.query), wire.length or 0)
     return Arrival(call, wire.method, route, match.rest, ask, key, now + total_s)

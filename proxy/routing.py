@@ -17,7 +17,7 @@ import httptools
 
 from proxy.dialects import Dialect
 from proxy.dialects.tokens import costs_tokens
-from proxy.upstream import Upstream
+from proxy.upstream import Retries, Upstream
 
 TOOL: Final = "{tool}"
 
@@ -44,7 +44,8 @@ class Route:
 
     `ladder` holds the first choice and then the fallbacks, which all speak `dialect`. `counts_retries` says
     whether its first upstream has a retry budget, so that repeats must be recognised; `counts_tokens` whether
-    one of its buckets does, so that calls must be estimated and their answers read.
+    one of its buckets does, so that calls must be estimated and their answers read. `retries` is None where
+    no call is repeated by us.
     """
 
     name: str
@@ -56,6 +57,12 @@ class Route:
     refuse_as: str = "result"
     stop_status: int = 400
     counts_tokens: bool = False
+    retries: Retries | None = None
+
+    @property
+    def asks_again(self) -> bool:
+        """May a call of it be sent twice, so that its body must be kept?"""
+        return self.retries is not None or len(self.ladder) > 1
 
 
 class Match(NamedTuple):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.core.tickets import Ticket
+
 
 class Call:
     """One call, recognised: who asks for what, how urgently and until when.
@@ -11,14 +16,15 @@ class Call:
     `is_retry` is true for a repeat that the retry budget pays for; a return that we ourselves asked for
     (`Retry-After`) is none. `paid` is true once it has spent its caller's and its route's allowances: what
     follows a failed attempt on another upstream spends them no second time. `tokens` is the estimate of what
-    the call costs, where its route has a bucket of tokens; 0.0 for a call that costs none.
+    the call costs, where its route has a bucket of tokens; 0.0 for a call that costs none. `going` is the
+    gate's, from `offer` on: it belongs to a run that is under way.
 
     A plain slotted object, not a dataclass: one is made for every request.
     """
 
     __slots__ = (
-        "arrived_at", "caller", "deadline", "is_retry", "paid", "rank", "route", "run", "tokens", "tool",
-        "weight",
+        "arrived_at", "caller", "deadline", "going", "is_retry", "paid", "rank", "route", "run", "size",
+        "ticket", "tokens", "tool", "until", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +40,9 @@ class Call:
         is_retry: bool = False,
         weight: float = 1.0,
         tokens: float = 0.0,
+        until: float = float("inf"),
+        size: int = 0,
+        ticket: Ticket | None = None,
     ) -> None:
         self.route = route
         self.caller = caller
@@ -44,8 +53,17 @@ class Call:
         self.deadline = deadline
         self.is_retry = is_retry
         self.paid = False
+        self.going = False
         self.weight = weight
         self.tokens = tokens
+        self.until = until
+        self.size = size
+        self.ticket = ticket
+
+    @property
+    def has_run(self) -> bool:
+        """Did its agent say to which task it belongs?"""
+        return self.run is not self.caller and self.run != self.caller
 
     def __repr__(self) -> str:
         """Printed by failing tests and by nothing else."""

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Final
 
-from proxy.core.policy import TOKENS, BucketPolicy, CapPolicy, Per, QuotaPolicy
+from proxy.core.cap import Cap
+from proxy.core.policy import TOKENS, BucketPolicy, Per, QuotaPolicy
 from proxy.core.verdict import Reason
+
+NEVER: Final = float("inf")
+
+CALLER: Final = "caller:"
+"""How the key of a cap begins that holds for one caller."""
+
+Sharing = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
 class Claims:
@@ -15,23 +23,27 @@ class Claims:
     Each claim pairs the key of the count (`chat/caller/requests|3fa9c1`) with the policy it must satisfy.
     A claim costs one request, and of a bucket that counts tokens `tokens`, as estimated. A cap's permit is
     held until the lease is settled. `receipt` belongs to the store: what it notes at `reserve` to be able to
-    undo it at `settle`.
+    undo it at `settle`. `dry` are the claims in dry run (`dry_run.py`), which keep nobody out; None: there
+    are none, or they were not to be had.
     """
 
-    __slots__ = ("buckets", "caps", "quotas", "receipt", "tokens")
+    __slots__ = ("buckets", "caps", "dry", "quotas", "receipt", "sharing", "tokens")
 
     def __init__(
         self,
-        caps: list[tuple[str, CapPolicy]],
+        caps: list[tuple[str, Cap]],
         buckets: list[tuple[str, BucketPolicy]],
         quotas: list[tuple[str, QuotaPolicy]],
         tokens: float = 0.0,
+        sharing: Sharing | None = None,
     ) -> None:
         self.caps = caps
         self.buckets = buckets
         self.quotas = quotas
         self.tokens = tokens
+        self.sharing = sharing
         self.receipt: Any = None
+        self.dry: Claims | None = None
 
     def cost(self, policy: BucketPolicy) -> float:
         """What the call costs of a bucket, in the bucket's unit."""
@@ -47,19 +59,20 @@ class Claims:
         """Every key asked for."""
         return [key for key, _ in (*self.caps, *self.buckets, *self.quotas)]
 
-    def keys_by_sharing(self) -> list[tuple[str, ...]]:
-        """The same keys in groups: those that many share, then those of one caller, then those of one run.
-
-        A group that nothing was asked of is left out; there is a first one in any case.
-        """
-        shared = [key for key, _ in self.caps]
-        callers: list[str] = []
-        runs: list[str] = []
-        rows: list[tuple[str, Per]] = [(key, policy.per) for key, policy in self.buckets]
-        rows += [(key, policy.per) for key, policy in self.quotas]
-        for key, per in rows:
-            (callers if per is Per.CALLER else runs if per is Per.RUN else shared).append(key)
-        return [tuple(shared), *[tuple(keys) for keys in (callers, runs) if keys]]
+    def keys_by_sharing(self) -> Sharing:
+        """The same keys in three: those that many share, those of one caller, those of one run."""
+        if self.sharing is None:
+            shared: list[str] = []
+            callers: list[str] = []
+            runs: list[str] = []
+            for key, _ in self.caps:
+                (callers if key.startswith(CALLER) else shared).append(key)
+            rows: list[tuple[str, Per]] = [(key, policy.per) for key, policy in self.buckets]
+            rows += [(key, policy.per) for key, policy in self.quotas]
+            for key, per in rows:
+                (callers if per is Per.CALLER else runs if per is Per.RUN else shared).append(key)
+            self.sharing = (tuple(shared), tuple(callers), tuple(runs))
+        return self.sharing
 
 
 class Shortfall:
@@ -68,17 +81,32 @@ class Shortfall:
     `key` is the claim to wait for: a full cap before an empty bucket, and of several buckets the last to
     refill; but before all a bucket that can never hold so much (`too_dear`, `wait_s` inf). `wait_s` is the
     time until *every* bucket and quota asked for would do; 0.0 when only caps were full, for nobody knows
-    when a permit returns. `step_s` is how much later one more call in line would go.
+    when a permit returns. `step_s` is how much later one more call in line would go. Of a full cap, `slots`
+    is how many permits it has.
     """
 
-    __slots__ = ("key", "label", "reason", "step_s", "wait_s")
+    __slots__ = ("key", "label", "reason", "slots", "step_s", "wait_s")
 
-    def __init__(self, key: str, reason: Reason, wait_s: float, step_s: float, label: str) -> None:
+    def __init__(
+        self, key: str, reason: Reason, wait_s: float, step_s: float, label: str, slots: int = 0
+    ) -> None:
         self.key = key
         self.reason = reason
         self.wait_s = wait_s
         self.step_s = step_s
         self.label = label
+        self.slots = slots
+
+    def ready_at(self, now: float) -> float:
+        """When it is worth trying again; inf for a cap: at a settle, whenever that is."""
+        return NEVER if self.reason is Reason.CAP_REACHED else now + self.wait_s
+
+
+def scope_of(shortfall: Shortfall) -> str:
+    """The thing that had no room, as a refusal names it."""
+    if shortfall.reason is Reason.CAP_REACHED:
+        return shortfall.key
+    return shortfall.key.partition("|")[2]
 
 
 class Store(ABC):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.core.call import Call
-from proxy.core.verdict import Outcome, Refusal
+from proxy.core.verdict import Outcome, Reason, Refusal
 
 
 class Queued:
@@ -42,6 +42,41 @@ class Refused:
         self.refusal = refusal
         self.upstream = upstream
         self.waited_s = waited_s
+
+
+class WouldRefuse:
+    """A call goes on that something in dry run, named by `scope`, would have refused for `reason`."""
+
+    __slots__ = ("call", "reason", "scope", "upstream")
+
+    def __init__(self, call: Call, upstream: str, reason: Reason, scope: str) -> None:
+        self.call = call
+        self.upstream = upstream
+        self.reason = reason
+        self.scope = scope
+
+
+class WouldQueue:
+    """A call is refused for `reason` that a queue in dry run, had nobody been in it, would have let wait."""
+
+    __slots__ = ("call", "reason", "scope", "upstream")
+
+    def __init__(self, call: Call, upstream: str, reason: Reason, scope: str) -> None:
+        self.call = call
+        self.upstream = upstream
+        self.reason = reason
+        self.scope = scope
+
+
+class Returned:
+    """A call came back at the time that it was told: was the promise kept?"""
+
+    __slots__ = ("admitted", "call", "upstream")
+
+    def __init__(self, call: Call, upstream: str, *, admitted: bool) -> None:
+        self.call = call
+        self.upstream = upstream
+        self.admitted = admitted
 
 
 class Left:
@@ -79,5 +114,43 @@ class BreakerMoved:
         self.why = why
 
 
-Event = Queued | Admitted | Refused | Left | Settled | BreakerMoved
+class CapMoved:
+    """An upstream's learnt cap is a quarter more or less than when this was last told. `why` is one of:
+
+    `raised`: throughput followed. `slower`: only the time of each call did. `refused`: the upstream said no.
+    """
+
+    __slots__ = ("new", "old", "upstream", "why")
+
+    def __init__(self, upstream: str, old: int, new: int, why: str) -> None:
+        self.upstream = upstream
+        self.old = old
+        self.new = new
+        self.why = why
+
+
+class PauseMoved:
+    """Classes of calls to an upstream are held from now on (`on`), or let go; `why` is for the log."""
+
+    __slots__ = ("on", "upstream", "why")
+
+    def __init__(self, upstream: str, on: bool, why: str) -> None:
+        self.upstream = upstream
+        self.on = on
+        self.why = why
+
+
+Event = (
+    Queued
+    | Admitted
+    | Refused
+    | WouldRefuse
+    | WouldQueue
+    | Returned
+    | Left
+    | Settled
+    | BreakerMoved
+    | CapMoved
+    | PauseMoved
+)
 Emit = Callable[[Event], None]

@@ -1,13 +1,8 @@
-"""Who is next: the waiters, grouped by what they ask for, so that nobody is asked in vain.
+"""Everybody who waits, by what they lack: so that nobody is asked in vain, however many wait.
 
-Waiters who share the same caps and buckets make a *group*; within it, those of one caller with allowances
-of its own make a smaller one, and within that those of one run. What a group lacks, all of it lack: so it
-waits for that one key as a whole, and when the key has room again, only the heads of the few groups that
-lacked it are looked at, however many wait.
-
-A bucket of tokens is the exception: each call asks another amount of it. Such a lack is proven for one waiter
-alone; all who come after it wait behind it, lest the dear never pass, and the group is looked at again when
-it leaves or when somebody more important joins.
+Waiters who ask for the same stand in a group (`groups.py`). What one of them lacks all of them lack, so the
+group waits for that one key as a whole; when the key has room again, only the heads of the few groups that
+lacked it are looked at.
 """
 
 from __future__ import annotations
@@ -16,92 +11,15 @@ import heapq
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.groups import SLACK, Group, Party, Place, Row
+from proxy.core.orders import first_order
 from proxy.core.rounding import wait_until
 
 if TYPE_CHECKING:
     from proxy.core.waiting import Waiter
 
-SLACK: Final = 64
-"""A heap is rebuilt when more than half of it, and more than this, is stale."""
-
 NEVER: Final = float("inf")
 NOW: Final = float("-inf")
-
-
-class Group:
-    """Waiters who ask for all of `keys` (and for those of the groups around theirs).
-
-    It is closed while it `lacks` one of `keys`, and open ("") otherwise. Where that was proven for one waiter
-    alone, `because_of` is the one. Its heap holds those who ask for no
-    more than that, and the heads of the open groups within; what has become stale stays until it surfaces.
-    """
-
-    __slots__ = ("around", "because_of", "counts", "depth", "heap", "keys", "lacks", "within")
-
-    def __init__(self, keys: tuple[str, ...], around: Group | None) -> None:
-        self.keys = keys
-        self.around = around
-        self.depth: int = 0 if around is None else around.depth + 1
-        self.within: dict[tuple[str, ...], Group] = {}
-        self.lacks = ""
-        self.because_of: Waiter | None = None
-        self.counts: dict[int, int] = {}  # order → how many, without the closed groups within
-        self.heap: list[Waiter] = []
-
-    def head(self) -> Waiter | None:
-        """The next to be served: the most important in the open groups, were this one open."""
-        heap = self.heap
-        while heap:
-            first = heap[0]
-            head = self._head_beside(first)
-            if head is first:
-                return first
-            heapq.heappop(heap)
-            if head is not None:
-                heapq.heappush(heap, head)
-        return None
-
-    def post(self, waiter: Waiter) -> None:
-        """`waiter` is new here, or has become the head of an open group within."""
-        heapq.heappush(self.heap, waiter)
-        self.trim()
-
-    def trim(self) -> None:
-        """Drop what is stale once it is more than half of the heap."""
-        if len(self.heap) > 2 * sum(self.counts.values()) + SLACK:
-            heads = [group.head() for group in self.within.values() if not group.lacks]
-            own = [waiter for waiter in self.heap if waiter.waiting and waiter.group is self]
-            self.heap = own + [head for head in heads if head is not None]
-            heapq.heapify(self.heap)
-
-    def count(self, order: int, by: int) -> None:
-        """So many more of `order` in this open group, and in those around it that count it."""
-        group: Group | None = self
-        while group is not None:
-            left = group.counts.get(order, 0) + by
-            if left:
-                group.counts[order] = left
-            else:
-                del group.counts[order]
-            group = None if group.lacks else group.around
-
-    def path(self) -> list[Group]:
-        """From the outermost group to this one."""
-        path = [self]
-        while (around := path[-1].around) is not None:
-            path.append(around)
-        return path[::-1]
-
-    def _head_beside(self, waiter: Waiter) -> Waiter | None:
-        """The head of the group within in which `waiter` stands, or stood; if that is this one, itself."""
-        group = waiter.group
-        if group is self:
-            return waiter if waiter.waiting else None
-        assert group is not None, "who is in a heap stands in a group"  # noqa: S101
-        while group.depth > self.depth + 1:
-            assert group.around is not None, "only the outermost has none around it"  # noqa: S101
-            group = group.around
-        return None if group.lacks else group.head()
 
 
 class Lines:
@@ -110,88 +28,134 @@ class Lines:
     __slots__ = ("_groups", "_lacking", "_ready", "_ready_at")
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, ...], Group] = {}  # the outermost
-        self._lacking: dict[str, list[Group]] = {}  # key → the groups closed for want of it
+        self._groups: dict[tuple[str, ...], Group] = {}
+        self._lacking: dict[str, list[Place]] = {}  # key → what is closed for want of it
         self._ready: list[tuple[float, str]] = []  # when a key is worth trying, with stale ones
         self._ready_at: dict[str, float] = {}
 
-    def stand(self, waiter: Waiter, key: str, ready_at: float) -> None:
+    def stand(self, waiter: Waiter, key: str, ready_at: float, now: float) -> None:
         """Begin to wait. `key` was just found lacking ("": not known) until `ready_at` (inf: a settle)."""
-        group: Group | None = None
-        groups, missing = self._groups, None
-        for keys in waiter.claims.keys_by_sharing():
-            inner = groups.get(keys)
-            if inner is None:
-                inner = groups[keys] = Group(keys, group)
-            if key in keys:
-                missing = inner
-            group, groups = inner, inner.within
-        assert group is not None, "there is a first group of keys in any case"  # noqa: S101
-        waiter.group = group
-        group.count(waiter.order, 1)
-        self._post(group, waiter)
-        closed: Group | None = group
-        while closed is not None and closed is not missing:
-            if _is_first(waiter, closed):
-                self._forget(closed)
-                self._open(closed)
-            closed = closed.around
+        row = self._row_of(waiter)
+        party, level = row.party, row.party.level
+        group = level.group
+        waiter.row = row
+        row.waiters[waiter.seq] = waiter
+        party.size += 1
+        self._count(row, 1)
         # A group that is closed already stays closed for the same want: that is lacking still. Unless it was
-        # closed because of somebody who is now second.
-        if missing is not None and (not missing.lacks or _is_first(waiter, missing)):
-            self._close(missing, key, ready_at, waiter)
+        # closed only from a level on that comes after this one.
+        if key in group.keys and (not group.lacks or waiter.order < group.closed_from):
+            self._close_group(group, key, ready_at, waiter)
+        for place in (party, row):
+            overtaken = place.because_of is not None and waiter.precedes(place.because_of)
+            if key in place.keys and (not place.lacks or overtaken):
+                self._close_within(place, row, key, ready_at, waiter)
+            elif overtaken:
+                self._open(place, now)
+        self._post(row, now)
 
     def step_out(self, waiter: Waiter) -> None:
         """No longer waiting, for whatever reason."""
-        group = waiter.group
-        assert group is not None, "who waits stands in a group"  # noqa: S101
-        group.count(waiter.order, -1)
-        group.trim()
-        for key in waiter.claims.token_keys():
-            if any(group.because_of is waiter for group in self._lacking.get(key, ())):
-                self._set_ready(key, NOW)  # the next may ask for less
-        empty: Group | None = group
-        while empty is not None and not empty.counts and not empty.within:
-            del (self._groups if empty.around is None else empty.around.within)[empty.keys]
-            if empty.lacks:
-                self._forget(empty)
-            empty = empty.around
+        row = waiter.row
+        assert row is not None, "who waits stands in a row"  # noqa: S101
+        party, level = row.party, row.party.level
+        group = level.group
+        del row.waiters[waiter.seq]
+        party.size -= 1
+        self._count(row, -1)
+        for place in (group, party, row):
+            if place.because_of is waiter:
+                place.because_of = None
+                self._set_ready(place.lacks, NOW)  # the next may ask for less
+        if row.waiters:
+            return
+        self._forget(row)
+        del party.rows[(_GOING if row.going else _OTHERS, *row.keys)]
+        if party.rows:
+            party.trim()
+            return
+        self._forget(party)
+        del level.parties[(party.caller, *party.keys)]
+        if level.parties:
+            level.trim()
+            return
+        del group.levels[level.order]
+        group.orders.remove(level.order)
+        if not group.levels:
+            self._forget(group)
+            del self._groups[group.keys]
 
     def opened(self, keys: Iterable[str], now: float) -> list[Group]:
-        """The outermost groups worth trying: they lacked one of `keys`, or something whose time has come.
+        """The groups worth trying: in them somebody lacked one of `keys`, or what is worth trying by now.
 
         Try the `first_of` them until there is none: grant it, refuse it, or say what it `lacks`.
         """
-        opened = []
+        opened: list[Group] = []
         for key in (*keys, *self._due(now)):
             self._ready_at.pop(key, None)
-            for group in self._lacking.pop(key, ()):
-                outermost = self._open_up(group)
-                if not outermost.lacks and outermost not in opened:
-                    opened.append(outermost)
+            for place in self._lacking.pop(key, ()):
+                place.lacks = ""  # it stands in no list any more
+                group = self._reopened(place, now)
+                if group not in opened:
+                    opened.append(group)
         return opened
 
     def everyone(self) -> list[Group]:
-        """All outermost groups: to try when nothing is known of any."""
+        """All groups: to try when nothing is known of any."""
         return list(self._groups.values())
 
     def lacks(self, waiter: Waiter, key: str, ready_at: float, opened: list[Group]) -> None:
         """The head of an opened group lacks `key`: close all that lack it too."""
-        assert waiter.group is not None, "a head stands in a group"  # noqa: S101
-        outermost, *inner = waiter.group.path()
-        if key in outermost.keys:
-            for group in [group for group in opened if key in group.keys]:
-                opened.remove(group)
-                self._close(group, key, ready_at, waiter)
+        row = waiter.row
+        assert row is not None, "a head stands in a row"  # noqa: S101
+        party = row.party
+        if key in party.level.group.keys:
+            for group in opened:
+                if key in group.keys:
+                    self._close_group(group, key, ready_at, waiter)
         else:
-            self._close(next(group for group in inner if key in group.keys), key, ready_at, waiter)
+            self._close_within(party if key in party.keys else row, row, key, ready_at, waiter)
 
-    def ahead(self, key: str, order: int) -> int:
-        """How many wait for `key` and would be served before a newcomer of `order`."""
-        groups = self._lacking.get(key)
-        if groups is None:
-            return 0
-        return sum(count for group in groups for its, count in group.counts.items() if its <= order)
+    def try_again(self, keys: Iterable[str]) -> None:
+        """There may be room under these before it was expected: worth trying at once."""
+        for key in keys:
+            if key in self._lacking:
+                self._set_ready(key, NOW)
+
+    def ahead(self, key: str, waiter: Waiter) -> tuple[int, int]:
+        """About how many wait for `key` and will be served before a newcomer; and those of its own class."""
+        ahead = of_class = 0
+        for place in self._lacking.get(key, ()):
+            if isinstance(place, Group):
+                for order in place.orders:
+                    if order > waiter.order:
+                        break
+                    level = place.levels[order]
+                    count = level.open
+                    if order == waiter.order and place.keys == waiter.shared_keys:
+                        count = level.ahead_of(level.parties.get(waiter.party_key))
+                    ahead += count
+                    if order >= first_order(waiter.call.rank):
+                        of_class += count
+            elif isinstance(place, Party):
+                if place.level.order <= waiter.order:
+                    ahead += place.open
+            elif isinstance(place, Row) and place.party.level.order <= waiter.order:
+                ahead += len(place.waiters)
+        return ahead, of_class
+
+    def is_wanted(self, key: str, order: int) -> bool:
+        """Does anybody wait for `key` before whom a newcomer of `order` would not be served?"""
+        for place in self._lacking.get(key, ()):
+            if isinstance(place, Group):
+                if place.closed_from <= order:
+                    return True
+            elif isinstance(place, Party):
+                if place.level.order <= order:
+                    return True
+            elif isinstance(place, Row) and place.party.level.order <= order:
+                return True
+        return False
 
     def ready_at(self, key: str) -> float:
         """When a key that somebody lacks is worth trying; inf when nobody knows."""
@@ -203,6 +167,22 @@ class Lines:
             heapq.heappop(self._ready)
         return self._ready[0][0] if self._ready else NEVER
 
+    def _row_of(self, waiter: Waiter) -> Row:
+        """Where a waiter stands, made if need be."""
+        group = self._groups.get(waiter.shared_keys)
+        if group is None:
+            group = self._groups[waiter.shared_keys] = Group(waiter.shared_keys, waiter.target)
+        level = group.level(waiter.order, waiter.shares)
+        party = level.parties.get(waiter.party_key)
+        if party is None:
+            party = Party(waiter.party_key[1:], waiter.call.caller, level)
+            level.parties[waiter.party_key] = party
+        row_key = (_GOING if waiter.going else _OTHERS, *waiter.run_keys)
+        row = party.rows.get(row_key)
+        if row is None:
+            row = party.rows[row_key] = Row(waiter.run_keys, party, going=waiter.going)
+        return row
+
     def _due(self, now: float) -> list[str]:
         due = []
         # As close as a bucket calls it time: else a newcomer of the last microsecond would overtake.
@@ -213,75 +193,89 @@ class Lines:
                 due.append(key)
         return due
 
-    def _close(self, group: Group, key: str, ready_at: float, waiter: Waiter) -> None:
+    # ── closing and opening ─────────────────────────────────────────────────────────────────────────
+
+    def _close_group(self, group: Group, key: str, ready_at: float, waiter: Waiter) -> None:
         if group.lacks:
             self._forget(group)
-        elif group.around is not None:
-            for order, count in group.counts.items():
-                group.around.count(order, -count)
-        group.lacks = key
-        group.because_of = waiter if key in waiter.claims.token_keys() else None
-        self._lacking.setdefault(key, []).append(group)
+        group.closed_from = waiter.order
+        self._lack(group, key, ready_at, waiter)
+
+    def _close_within(self, place: Place, row: Row, key: str, ready_at: float, waiter: Waiter) -> None:
+        if place.lacks:
+            self._forget(place)
+        else:
+            party = row.party
+            if place is row:
+                party.open -= len(row.waiters)
+                if not party.lacks:
+                    party.level.open -= len(row.waiters)
+            else:
+                party.level.open -= party.open
+        self._lack(place, key, ready_at, waiter)
+
+    def _lack(self, place: Place, key: str, ready_at: float, waiter: Waiter) -> None:
+        place.lacks = key
+        place.because_of = waiter if key in waiter.claims.token_keys() else None
+        self._lacking.setdefault(key, []).append(place)
         self._set_ready(key, ready_at)
 
+    def _open(self, place: Place, now: float) -> None:
+        self._forget(place)
+        self._reopened(place, now)
+
+    def _reopened(self, place: Place, now: float) -> Group:
+        """`place` lacks nothing any more; returns the group that it is in."""
+        place.because_of = None
+        if isinstance(place, Row):
+            party = place.party
+            party.open += len(place.waiters)
+            if not party.lacks:
+                party.level.open += len(place.waiters)
+            self._post(place, now)
+            return party.level.group
+        if isinstance(place, Party):
+            place.level.open += place.open
+            if place.size:
+                place.level.post(place, next(iter(next(iter(place.rows.values())).waiters)))
+            return place.level.group
+        assert isinstance(place, Group), "there is no other place"  # noqa: S101
+        return place
+
+    def _post(self, row: Row, now: float) -> None:
+        """Make it known that `row` has somebody, as far out as all is open."""
+        if row.lacks:
+            return
+        party = row.party
+        party.post(row, now)
+        if not party.lacks:
+            party.level.post(party, next(iter(row.waiters)))
+
+    def _count(self, row: Row, by: int) -> None:
+        if not row.lacks:
+            row.party.open += by
+            if not row.party.lacks:
+                row.party.level.open += by
+
+    def _forget(self, place: Place) -> None:
+        """It is closed no longer, or gone."""
+        if not place.lacks:
+            return
+        closed = self._lacking[place.lacks]
+        closed.remove(place)
+        if not closed:
+            del self._lacking[place.lacks]
+            self._ready_at.pop(place.lacks, None)
+        place.lacks = ""
+
     def _set_ready(self, key: str, ready_at: float) -> None:
-        if ready_at != NEVER and self._ready_at.get(key) != ready_at:
+        if ready_at < self._ready_at.get(key, NEVER):  # what is kept for others is not the same for all
             self._ready_at[key] = ready_at
             heapq.heappush(self._ready, (ready_at, key))
             if len(self._ready) > 2 * len(self._ready_at) + SLACK:
                 self._ready = [(at, key) for key, at in self._ready_at.items()]
                 heapq.heapify(self._ready)
 
-    def _open_up(self, group: Group) -> Group:
-        """Open it, and around it what is closed because of one less important; returns the outermost."""
-        self._open(group)
-        while (around := group.around) is not None:
-            head = group.head()
-            if around.lacks:
-                if head is None or not _is_first(head, around):
-                    break
-                self._forget(around)
-                self._open(around)
-            group = around
-        return group.path()[0]
 
-    def _open(self, group: Group) -> None:
-        group.lacks = ""
-        group.because_of = None
-        if group.around is not None:
-            for order, count in group.counts.items():
-                group.around.count(order, count)
-            head = group.head()
-            if head is not None:
-                self._post(group.around, head)
-
-    def _post(self, group: Group, waiter: Waiter) -> None:
-        """`waiter` is new in `group`: make it known as far out as it is the head of what is open."""
-        at: Group | None = group
-        while at is not None:
-            at.post(waiter)
-            at = None if at.lacks or at.head() is not waiter else at.around
-
-    def _forget(self, group: Group) -> None:
-        closed = self._lacking[group.lacks]
-        closed.remove(group)
-        if not closed:
-            del self._lacking[group.lacks]
-            self._ready_at.pop(group.lacks, None)
-
-
-def _is_first(waiter: Waiter, group: Group) -> bool:
-    """Is the group closed because of one who is served after `waiter`?"""
-    return group.because_of is not None and waiter < group.because_of
-
-
-def first_of(opened: list[Group]) -> Waiter | None:
-    """The most important of the heads; groups without one are struck from `opened`."""
-    first: Waiter | None = None
-    for group in tuple(opened):
-        head = group.head()
-        if head is None:
-            opened.remove(group)
-        elif first is None or head < first:
-            first = head
-    return first
+_GOING: Final = "going"
+_OTHERS: Final = "others"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
+from proxy.core import dry_run
 from proxy.core.call import Call
-from proxy.core.claims import Claims, Shortfall
-from proxy.core.policy import TOKENS, BucketPolicy, CapPolicy, Per, QuotaPolicy, RoutePolicy
+from proxy.core.cap import Cap
+from proxy.core.claims import CALLER, Claims
+from proxy.core.policy import TOKENS, BucketPolicy, CallerPolicy, Per, Policy, QuotaPolicy, RoutePolicy
 from proxy.core.target import Target
-from proxy.core.verdict import Reason
 
-ANY_TOOL = "*"
+ANY_TOOL: Final = "*"
+ANY_CALLER: Final = "*"
+
+NOBODY: Final[Mapping[str, CallerPolicy]] = {}
 
 MOST_KNOWN: Final = 4096
 """Plans remembered at once, by caller, run and tool. Beyond it all are made anew, which costs 1 us."""
@@ -22,34 +26,54 @@ P = TypeVar("P", BucketPolicy, QuotaPolicy)
 class Plans:
     """The claims of calls, by who asks for what: nearly every call asks for what one before it did.
 
-    `forget` them when a policy changes.
+    `adopt` a policy when it changes.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_callers", "_known")
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str, str, str, bool, bool], Claims] = {}
+        self._callers = NOBODY
+        self._known: dict[tuple[str, str, str, str, str, bool, bool, bool], Claims] = {}
 
     def claims_of(self, call: Call, target: Target, route: RoutePolicy) -> Claims:
         """As the function of this name, with fresh claims that share their rows."""
-        asked = (call.caller, call.run, call.tool, route.name, target.name, call.paid, call.tokens > 0)
+        pausable = target.pause is not None and call.rank in target.pause.policy.ranks
+        asked = (
+            call.caller,
+            call.run,
+            call.tool,
+            route.name,
+            target.name,
+            call.paid,
+            call.tokens > 0,
+            pausable,
+        )
         known = self._known.get(asked)
         if known is None:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            known = self._known[asked] = claims_of(call, target, route)
-        return Claims(known.caps, known.buckets, known.quotas, call.tokens)
+            known = self._known[asked] = claims_of(call, target, route, self._callers)
+        sharing, dry = known.keys_by_sharing(), known.dry
+        claims = Claims(known.caps, known.buckets, known.quotas, call.tokens, sharing)
+        if dry is not None:
+            claims.dry = Claims(dry.caps, dry.buckets, dry.quotas, call.tokens)
+        return claims
 
-    def forget(self) -> None:
+    def adopt(self, policy: Policy) -> None:
         """The policies have changed."""
+        self._callers = policy.callers
         self._known.clear()
 
 
-def claims_of(call: Call, target: Target, route: RoutePolicy) -> Claims:
+def claims_of(
+    call: Call, target: Target, route: RoutePolicy, callers: Mapping[str, CallerPolicy] = NOBODY
+) -> Claims:
     """Every claim of `call` on its way to `target`, allowances already paid left out."""
-    caps: list[tuple[str, CapPolicy]] = [(target.policy.cap.key, target.policy.cap)]
+    caps = [(target.cap, target.policy.cap.enforce)]
+    if target.pause is not None and call.rank in target.pause.policy.ranks:
+        caps.insert(0, (target.pause.cap, True))  # first: it is the reason to tell
     if route.cap is not None:
-        caps.append((route.cap.key, route.cap))
+        caps.append((Cap(route.cap.key, route.cap.slots), route.cap.enforce))
     buckets = _keyed(route.buckets, call, target, route)
     if route.counts_tokens and not call.tokens:
         buckets = [row for row in buckets if row[1].unit is not TOKENS]
@@ -58,16 +82,12 @@ def claims_of(call: Call, target: Target, route: RoutePolicy) -> Claims:
         if tool is not None:
             if tool.slots is not None:
                 key = f"tool:{route.name}/{call.tool}"
-                caps.append((key, CapPolicy(key, tool.slots)))
+                caps.append((Cap(key, tool.slots), tool.enforce))
             buckets += _keyed(tool.buckets, call, target, route)
-    return Claims(caps, buckets, _keyed(route.quotas, call, target, route), call.tokens)
-
-
-def scope_of(shortfall: Shortfall) -> str:
-    """The thing that had no room, as a refusal names it."""
-    if shortfall.reason is Reason.CAP_REACHED:
-        return shortfall.key
-    return shortfall.key.partition("|")[2]
+    caller = callers.get(call.caller) or callers.get(ANY_CALLER)
+    if caller is not None:
+        caps.append((Cap(CALLER + call.caller, caller.slots), caller.enforce))
+    return dry_run.claims_in(caps, buckets, _keyed(route.quotas, call, target, route), call.tokens)
 
 
 def _keyed(policies: Iterable[P], call: Call, target: Target, route: RoutePolicy) -> list[tuple[str, P]]:

@@ -1,7 +1,8 @@
 """What the operator asked for, in the terms of the decision: plain, frozen, in seconds and units.
 
 `settings/policies.py` builds these from the YAML; nothing here knows how they were written.
-`key` is the stable name under which a count is kept, so that a reload finds it again.
+`key` is the stable name under which a count is kept, so that a reload finds it again. What has `enforce`
+false decides, is counted and keeps nobody out (`dry_run.py`).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class BucketPolicy:
     burst: float
     label: str
     unit: Unit = Unit.REQUESTS
+    enforce: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +56,43 @@ class QuotaPolicy:
     amount: int
     window_s: int
     label: str
+    enforce: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptivePolicy:
+    """A cap is to be learnt: never below `least` nor above `most`, from `start` on."""
+
+    least: int
+    start: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
 class CapPolicy:
-    """At most `slots` calls in flight at once under `key` (`upstream:openai`, `tool:github/search`)."""
+    """At most `slots` calls in flight at once under `key` (`upstream:openai`, `tool:github/search`).
+
+    With `adaptive` they are learnt, and `slots` is where it starts.
+    """
 
     key: str
     slots: int
+    enforce: bool = True
+    adaptive: AdaptivePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
-    """At most `size` calls of a route wait, none longer than `max_age_s`. A size of 0 means: never wait."""
+    """At most `size` calls of a route wait, none longer than `max_age_s`. A size of 0 means: never wait.
+
+    What they keep in memory is at most `max_bytes` in all. `dry_size` is the size that a queue in dry run
+    would have; its `size` is 0.
+    """
 
     size: int
     max_age_s: float
+    dry_size: int = 0
+    max_bytes: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +100,11 @@ class BreakerPolicy:
     """When an upstream counts as down, over a rolling window, and how it is tried again.
 
     Trips when, among at least `minimum_calls` that ended within `window_s`, a share of `failure_ratio`
-    failed or a share of `slow_ratio` waited `slow_call_s` or longer for the beginning of an answer. Then
-    `open_for_s` of refusals, then `probes` trial calls at a time.
+    failed or a share of `slow_ratio` waited `slow_call_s` or longer for the beginning of an answer; or when
+    `minimum_calls` in a row failed, or were not answered. Then one call goes as a probe every
+    `probe_every_s`, `probes` at a time, and so many answers close it; who is refused is told to stay away for
+    up to `open_for_s`. While it is closed no more than `brownout` calls go for each that is accepted (0.0: as
+    many as come).
     """
 
     failure_ratio: float
@@ -88,6 +114,21 @@ class BreakerPolicy:
     minimum_calls: int
     open_for_s: float
     probes: int
+    enforce: bool = True
+    probe_every_s: float = 0.25
+    brownout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PausePolicy:
+    """Calls of a rank in `ranks` are held while the time to the first byte is long.
+
+    Long: its 95th percentile has been above `above_s` for `for_s`.
+    """
+
+    above_s: float
+    for_s: float
+    ranks: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +145,15 @@ class ToolPolicy:
 
     slots: int | None = None
     buckets: tuple[BucketPolicy, ...] = ()
+    enforce: bool = True  # the slots; each bucket says so itself
+
+
+@dataclass(frozen=True, slots=True)
+class CallerPolicy:
+    """At most `slots` calls in flight of one caller (or of `*`, each without a policy of its own)."""
+
+    slots: int
+    enforce: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +164,7 @@ class UpstreamPolicy:
     cap: CapPolicy
     breaker: BreakerPolicy | None
     retry_budget: RetryBudgetPolicy | None
+    pause: PausePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +193,12 @@ class RoutePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All of it: what one gate enforces until the next reload. `classes` names the priorities by rank."""
+    """All of it: what one gate enforces until the next reload. `classes` names the priorities by rank.
+
+    What `callers` says holds over all routes together.
+    """
 
     classes: tuple[str, ...]
     routes: Mapping[str, RoutePolicy]
     upstreams: Mapping[str, UpstreamPolicy]
+    callers: Mapping[str, CallerPolicy] = field(default_factory=dict)

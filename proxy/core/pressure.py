@@ -17,7 +17,8 @@ def pressure(
 
     Counts the waiters of `route` up to `order` (None: all).
     """
-    oldest = room.oldest(route, order)
+    oldest = room.lanes.oldest(route, order)
     if oldest is None:
         return 0.0
-    return min(1.0, max(room.depth(route, order) / queue.size, (now - oldest) / queue.max_age_s))
+    taken = room.lanes.depth(route, order) / max(queue.size, 1)  # who returns with a ticket waits without one
+    return min(1.0, max(taken, (now - oldest) / queue.max_age_s))

@@ -13,7 +13,10 @@ had arrived to take it; where not, only a length that two bodies hardly share by
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from proxy.core.tickets import Ticket
 
 HORIZON_S: Final = 60.0
 """How long after the instant told to it a caller may come back and still be recognised."""
@@ -23,6 +26,9 @@ MOST: Final = 20_000
 
 EARLY_S: Final = 0.1
 """Who comes back this much before the instant told comes as told: clocks and timers have grains."""
+
+MOST_SPARED: Final = 8
+"""Of those whose return is awaited so many are passed over each time that one must be forgotten."""
 
 TELLING_BYTES: Final = 64 * 1024
 """From this length on, two bodies of one length are taken for the same one."""
@@ -43,16 +49,29 @@ def of_any_length(key: Key) -> Key:
 class Trace:
     """One call that was refused or failed. `due_at` is when it was told to come back; inf: it was not.
 
-    `tokens` is what it was estimated to cost: its repeat need not be read for that again.
+    `ticket` is the place that is kept for it. `tokens` is what it was estimated to cost: its repeat need not
+    be read for that again.
     """
 
-    __slots__ = ("digest", "due_at", "tokens", "until")
+    __slots__ = ("digest", "due_at", "ticket", "tokens", "until")
 
-    def __init__(self, digest: bytes | None, due_at: float, until: float, tokens: float) -> None:
+    def __init__(
+        self,
+        digest: bytes | None,
+        due_at: float,
+        until: float,
+        tokens: float,
+        ticket: Ticket | None = None,
+    ) -> None:
+        self.ticket = ticket
         self.digest = digest
         self.tokens = tokens
         self.due_at = due_at
         self.until = until
+
+    def is_awaited(self, now: float) -> bool:
+        """Is its return still to come, to a place that is kept for it?"""
+        return self.ticket is not None and self.ticket.is_open and self.ticket.until >= now
 
     def invites(self, now: float) -> bool:
         """Is a return at `now` one that was asked for? Then no retry budget pays for it."""
@@ -79,15 +98,22 @@ class Repeats:
         self._count = 0
 
     def refused(
-        self, key: Key, digest: bytes | None, retry_after_s: float, now: float, tokens: float = 0.0
+        self,
+        key: Key,
+        digest: bytes | None,
+        retry_after_s: float,
+        now: float,
+        tokens: float = 0.0,
+        ticket: Ticket | None = None,
     ) -> None:
         """A call was refused and told to come back after `retry_after_s`; `digest` if its body was here."""
-        self._remember(key, Trace(digest, now + retry_after_s, now + retry_after_s + HORIZON_S, tokens))
+        due_at = now + retry_after_s
+        self._remember(key, Trace(digest, due_at, due_at + HORIZON_S, tokens, ticket), now)
 
     def failed(self, key: Key, digest: bytes | None, now: float, tokens: float = 0.0) -> None:
         """A call reached its upstream and failed; `digest` if its body was kept. No repeat was asked for."""
         kept_under = key if digest is None else of_any_length(key)
-        self._remember(kept_under, Trace(digest, float("inf"), now + HORIZON_S, tokens))
+        self._remember(kept_under, Trace(digest, float("inf"), now + HORIZON_S, tokens), now)
 
     def wants_digest(self, key: Key, now: float) -> bool:
         """Must the body be read to tell whether this call is a repeat?"""
@@ -95,12 +121,14 @@ class Repeats:
             return False
         if self._alive(of_any_length(key), now):
             return True
-        told_apart = False
+        told_apart = invited = False
         for trace in self._alive(key, now):
-            if trace.invites(now):
-                return False
-            told_apart = told_apart or trace.digest is not None
-        return told_apart
+            if trace.digest is not None:
+                if trace.is_awaited(now):
+                    return True  # a place is kept for that very call
+                told_apart = True
+            invited = invited or trace.invites(now)
+        return told_apart and not invited
 
     def match(self, key: Key, digest: bytes | None, now: float) -> Trace | None:
         """The trace that this call repeats, which is then used up; None for a call that is new.
@@ -112,14 +140,14 @@ class Repeats:
             for trace in self._alive(any_length, now):
                 if trace.digest == digest:
                     return self._use_up(any_length, trace)
-        traces = self._alive(key, now)
-        for trace in traces:
-            if trace.invites(now):
-                return self._use_up(key, trace)
-        for trace in traces:
-            if key[3] >= TELLING_BYTES or (digest is not None and trace.digest == digest):
-                return self._use_up(key, trace)
-        return None
+        invited: Trace | None = None
+        for trace in self._alive(key, now):
+            if digest is not None and trace.digest is not None:
+                if trace.digest == digest:
+                    return self._use_up(key, trace)
+            elif invited is None and (trace.invites(now) or key[3] >= TELLING_BYTES):
+                invited = trace
+        return None if invited is None else self._use_up(key, invited)
 
     def __len__(self) -> int:
         """Traces kept."""
@@ -144,7 +172,7 @@ class Repeats:
                 del self._rows[key]
         return row.traces
 
-    def _remember(self, key: Key, trace: Trace) -> None:
+    def _remember(self, key: Key, trace: Trace, now: float) -> None:
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = _Row()
@@ -156,9 +184,14 @@ class Repeats:
         row.traces.append(trace)
         row.first_end = min(row.first_end, trace.until)
         self._count += 1
+        spared = 0
         while self._count > MOST:
-            _, forgotten = self._rows.popitem(last=False)
-            self._count -= len(forgotten.traces)
+            oldest, row = self._rows.popitem(last=False)
+            if spared < MOST_SPARED and any(trace.is_awaited(now) for trace in row.traces):
+                spared += 1  # a place is kept for it: others are forgotten first
+                self._rows[oldest] = row
+                continue
+            self._count -= len(row.traces)
         if len(self._rows) > 2 * MOST:  # at least half of them are empty
             self._rows = OrderedDict((key, row) for key, row in self._rows.items() if row.traces)
 

@@ -8,7 +8,6 @@ one slice longer than that of deposits, so that every window of 60 s, wherever i
 from __future__ import annotations
 
 from collections import deque
-from itertools import zip_longest
 from typing import Final
 
 from proxy.core.policy import RetryBudgetPolicy
@@ -20,35 +19,48 @@ ONE: Final = 1 - 1e-9
 """One retry, less a rounding: 0.1 * 10 must pay for it although floats may say 0.9999999."""
 
 
+class Second:
+    """What happened in one second."""
+
+    __slots__ = ("at", "deposits", "withdrawals")
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.deposits = self.withdrawals = 0
+
+
 class RetryBudget:
     """One budget: `deposit` for a first attempt, `withdraw` for a retry, `wait_s` to ask before.
 
     Memory is bounded by one row for each second of the window in which something happened.
     """
 
-    __slots__ = ("_deposits", "_rows", "_withdrawals", "policy")
+    __slots__ = ("_deposits", "_rows", "_until", "_withdrawals", "policy")
 
     def __init__(self, policy: RetryBudgetPolicy) -> None:
         self.policy = policy
-        self._rows: deque[list[int]] = deque()  # [second, deposits, withdrawals], oldest first
+        self._rows: deque[Second] = deque()  # oldest first
+        self._until = float("-inf")  # so long the newest lasts
         self._deposits = 0
         self._withdrawals = 0
 
     def deposit(self, now: float) -> None:
         """A first attempt was admitted."""
-        self._row(now)[1] += 1
+        row = self._rows[-1] if now < self._until else self._row(now)
+        row.deposits += 1
         self._deposits += 1
 
     def withdraw(self, now: float) -> None:
         """A retry was admitted: ask `wait_s` before."""
-        self._row(now)[2] += 1
+        row = self._rows[-1] if now < self._until else self._row(now)
+        row.withdrawals += 1
         self._withdrawals += 1
 
     def refund(self, withdrawn_at: float) -> None:
         """A retry that was withdrawn for did not happen. What has left the window is not given back."""
         for row in reversed(self._rows):
-            if row[0] == int(withdrawn_at) and row[2]:
-                row[2] -= 1
+            if row.at == int(withdrawn_at) and row.withdrawals:
+                row.withdrawals -= 1
                 self._withdrawals -= 1
                 return
 
@@ -68,14 +80,14 @@ class RetryBudget:
             return 0.0
         deposits, withdrawals = self._deposits, self._withdrawals
         rows = list(self._rows)
-        for row, following in zip_longest(rows, rows[1:]):
-            row_second, row_deposits, row_withdrawals = row
-            deposits -= row_deposits
-            withdrawals -= row_withdrawals
+        for number, row in enumerate(rows):
+            following = rows[number + 1] if number + 1 < len(rows) else None
+            deposits -= row.deposits
+            withdrawals -= row.withdrawals
             # When this row has left, the next slice (if it is a row) is the 61st: its deposits count no more.
-            aged = following[1] if following and following[0] == row_second + 1 else 0
+            aged = following.deposits if following is not None and following.at == row.at + 1 else 0
             if self._room(deposits - aged, withdrawals) >= ONE:
-                return wait_until(row_second + WINDOW_S + 1, now)
+                return wait_until(row.at + WINDOW_S + 1, now)
         return float("inf")
 
     def idle(self, now: float) -> bool:
@@ -88,22 +100,24 @@ class RetryBudget:
 
     def _deposits_at(self, second: int) -> int:
         """Deposits of the last 60 slices: the 61st, the oldest, counts for withdrawals alone."""
-        if self._rows and self._rows[0][0] == second - WINDOW_S:
-            return self._deposits - self._rows[0][1]
+        if self._rows and self._rows[0].at == second - WINDOW_S:
+            return self._deposits - self._rows[0].deposits
         return self._deposits
 
-    def _row(self, now: float) -> list[int]:
+    def _row(self, now: float) -> Second:
         second = int(now)
         rows = self._rows
-        if rows and rows[-1][0] >= second:
-            return rows[-1]
         self._forget(now)
-        rows.append([second, 0, 0])
+        if not rows or rows[-1].at < second:
+            rows.append(Second(second))
+        self._until = rows[-1].at + 1.0
         return rows[-1]
 
     def _forget(self, now: float) -> None:
         rows, oldest = self._rows, int(now) - WINDOW_S
-        while rows and rows[0][0] < oldest:
-            _, deposits, withdrawals = rows.popleft()
-            self._deposits -= deposits
-            self._withdrawals -= withdrawals
+        while rows and rows[0].at < oldest:
+            gone = rows.popleft()
+            self._deposits -= gone.deposits
+            self._withdrawals -= gone.withdrawals
+        if not rows:
+            self._until = float("-inf")

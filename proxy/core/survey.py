@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
 
+from proxy.core.claims import CALLER
 from proxy.core.gate import Gate
-from proxy.core.plan import ANY_TOOL
+from proxy.core.orders import first_order, last_order
+from proxy.core.plan import ANY_CALLER, ANY_TOOL
 from proxy.core.policy import BucketPolicy, Per, RoutePolicy
 from proxy.core.pressure import pressure
 from proxy.core.state import (
@@ -15,17 +18,23 @@ from proxy.core.state import (
     GateState,
     LaneState,
     RetryBudgetState,
+    RouteState,
     UpstreamState,
 )
 from proxy.core.target import Target
 
 OTHERS = "others"
 
+UNTOLD: Final[Mapping[str, float]] = {}
 
-def survey(gate: Gate, now: float, known: Collection[str] = ()) -> GateState:
+
+def survey(
+    gate: Gate, now: float, known: Collection[str] = (), kept: Mapping[str, float] = UNTOLD
+) -> GateState:
     """Everything `gate` counts at `now`. Spends nothing; walks the buckets, so not for a call.
 
-    `known` names the configured callers: they get rows of their own, all others share one.
+    `known` names the configured callers: they get rows of their own, all others share one. `kept` is by route
+    the share of promises that were kept of late, which the gate tells and does not count.
     """
     targets = [gate.targets[name] for name in gate.policy.upstreams]
     return GateState(
@@ -39,27 +48,34 @@ def survey(gate: Gate, now: float, known: Collection[str] = ()) -> GateState:
             for target in targets
             if target.budget is not None
         ),
-        upstreams=tuple(UpstreamState(target.name, _pressure(gate, target, now)) for target in targets),
+        upstreams=tuple(_upstream(gate, target, now) for target in targets),
+        routes=tuple(
+            RouteState(name, gate.room.lanes.bytes_of(name), kept.get(name)) for name in gate.policy.routes
+        ),
     )
 
 
 def _lanes(gate: Gate, now: float) -> Iterator[LaneState]:
     room = gate.room
-    for route in gate.policy.routes:
+    for route, policy in gate.policy.routes.items():
+        dry_run = policy.queue.dry_size > 0
         for rank, name in enumerate(gate.policy.classes):
-            first, last = 2 * rank, 2 * rank + 1  # first attempts and retries of the class
-            oldest = room.oldest(route, last, since=first)
-            depth = room.depth(route, last) - room.depth(route, first - 1)
-            yield LaneState(route, name, depth, 0.0 if oldest is None else now - oldest)
+            first, last = first_order(rank), last_order(rank)
+            oldest = room.lanes.oldest(route, last, since=first)
+            depth = room.lanes.depth(route, last, since=first)
+            yield LaneState(route, name, depth, 0.0 if oldest is None else now - oldest, dry_run)
 
 
 def _caps(gate: Gate) -> Iterator[CapState]:
-    for upstream in gate.policy.upstreams.values():
-        yield CapState(upstream.cap.key, gate.store.in_flight(upstream.cap.key), upstream.cap.slots)
+    for name, upstream in gate.policy.upstreams.items():
+        cap = gate.targets[name].cap
+        yield CapState(cap.key, gate.store.in_flight(cap.key), cap.slots, not upstream.cap.enforce)
     for route in gate.policy.routes.values():
         if route.cap is not None:
-            yield CapState(route.cap.key, gate.store.in_flight(route.cap.key), route.cap.slots)
+            in_flight = gate.store.in_flight(route.cap.key)
+            yield CapState(route.cap.key, in_flight, route.cap.slots, not route.cap.enforce)
         yield from _tool_caps(gate, route)
+    yield from _caller_caps(gate)
 
 
 def _tool_caps(gate: Gate, route: RoutePolicy) -> Iterator[CapState]:
@@ -69,11 +85,23 @@ def _tool_caps(gate: Gate, route: RoutePolicy) -> Iterator[CapState]:
         if tool.slots is None:
             continue
         if name != ANY_TOOL:
-            yield CapState(prefix + name, gate.store.in_flight(prefix + name), tool.slots)
+            yield CapState(prefix + name, gate.store.in_flight(prefix + name), tool.slots, not tool.enforce)
             continue
         named = {prefix + other for other in route.tools}
         unnamed = [gate.store.in_flight(key) for key in gate.store.cap_keys(prefix) if key not in named]
-        yield CapState(prefix + ANY_TOOL, max(unnamed, default=0), tool.slots)
+        yield CapState(prefix + ANY_TOOL, max(unnamed, default=0), tool.slots, not tool.enforce)
+
+
+def _caller_caps(gate: Gate) -> Iterator[CapState]:
+    """A row for each named caller; for `*` one row, of the unnamed caller with most in flight."""
+    callers = gate.policy.callers
+    for name, caller in callers.items():
+        in_flight = gate.store.in_flight(CALLER + name)
+        if name == ANY_CALLER:
+            named = {CALLER + other for other in callers}
+            unnamed = [gate.store.in_flight(key) for key in gate.store.cap_keys(CALLER) if key not in named]
+            in_flight = max(unnamed, default=0)
+        yield CapState(CALLER + name, in_flight, caller.slots, not caller.enforce)
 
 
 def _buckets(gate: Gate, now: float, known: Collection[str]) -> Iterator[BucketState]:
@@ -92,15 +120,15 @@ def _rows(gate: Gate, policy: BucketPolicy, now: float, known: Collection[str]) 
         scope = key.partition("|")[2]
         level = gate.store.level(key, policy, now)
         if policy.per in (Per.ROUTE, Per.UPSTREAM) or scope.removeprefix("caller:") in known:
-            yield BucketState(policy.key, scope, level, policy.burst)
+            yield BucketState(policy.key, scope, level, policy.burst, not policy.enforce)
         else:
             others = min(others, level)
     if policy.per not in (Per.ROUTE, Per.UPSTREAM):
-        yield BucketState(policy.key, OTHERS, others, policy.burst)
+        yield BucketState(policy.key, OTHERS, others, policy.burst, not policy.enforce)
 
 
 def _breaker(target: Target, now: float) -> BreakerState | None:
-    breaker = target.breaker
+    breaker, policy = target.breaker, target.policy.breaker
     if breaker is None:
         return None
     window = breaker.window
@@ -112,7 +140,17 @@ def _breaker(target: Target, now: float) -> BreakerState | None:
         calls=window.calls,
         failure_ratio=window.failed / calls,
         slow_ratio=window.slow / calls,
-        next_probe_s=breaker.wait_s(now) or 0.0,
+        next_probe_s=breaker.due_s(now),
+        dry_run=policy is not None and not policy.enforce,
+    )
+
+
+def _upstream(gate: Gate, target: Target, now: float) -> UpstreamState:
+    return UpstreamState(
+        target.name,
+        _pressure(gate, target, now),
+        paused=target.pause is not None and target.pause.on,
+        refused_share=0.0 if target.breaker is None else target.breaker.brownout.share,
     )
 
 

@@ -1,64 +1,329 @@
-"""When to come back: an own instant for every refused caller, so that no two are told the same.
+"""When to come back: a booked time for every refused caller, so that who keeps it is admitted.
 
 No SDK adds jitter to `Retry-After` (reference/clients.md, finding 2): told one time, a herd returns at one
-time. Each refusal of a scope (`upstream:openai`, `caller:3fa9`) takes the next instant in that scope's
-line: not before the scope has room for it, and one step after the instant told before it.
+time, and is refused again. So each refusal books a *ticket*: an instant of its own for which room is kept.
 
-This is the first form: the instants are distinct and true for a caller who comes alone, but the capacity
-is not yet kept for the returning one.
+- What refills by a clock (buckets, quotas, the breaker's next probe) keeps a `Line`: instants one step apart,
+  the step being the time in which room for one more call comes. Newcomers may not take what is booked.
+- What comes free when somebody ends (permits, places in the queue) keeps a `Calendar`: cells of time, of
+  which each sells a share of what its class is served in it. Whoever returns goes ahead of its class.
+
+A caller whom no time within the horizon can be promised gets no ticket, and is told not to retry by itself.
+Of those who were promised one not all return: a line and a calendar sell as much more as was left unused
+lately (Breakwater's over-commitment, OSDI 2020); and a calendar sells no wait that its callers do not keep
+(`patience.py`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
-from proxy.core.verdict import LONGEST_RETRY_AFTER_S
+from proxy.core.patience import Patience
+from proxy.core.rounding import ROUNDING_S
+from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Refusal
 
-LEAST_STEP_S: Final = 0.01
-"""Instants of one scope are at least this far apart."""
+LEAST_STEP_S: Final = 0.001
+"""Instants of one scope are at least this far apart: a millisecond is the grain of `retry-after-ms`."""
 
-SPREAD_S: Final = 10.0
-"""Waits beyond what can be told are spread over the last ten of the 55 seconds."""
+GRACE_S: Final = 1.0
+GRACE_SHARE: Final = 0.1
+"""Who returns up to a second, or a tenth of the wait, after the time told is on time: clocks have grains."""
 
-GOLDEN: Final = 0.6180339887498949
-"""Multiples of the golden ratio, modulo one, fill an interval evenly whatever their number."""
+CELL_S: Final = 0.1
+
+SOLD_SHARE: Final = 0.4
+"""Of what a class gets in a cell this share is sold; the rest is for those who wait in its queue."""
+
+FULL: Final = 1.0 - 1e-6
+"""A cell of which so much is sold: sums of shares are rounded."""
+
+MOST_CELLS: Final = 2048
 
 SWEEP_FROM: Final = 1024
 
+LEARN: Final = 0.005
+"""Weight of the newest ticket in the share of those that were kept."""
 
-class Line:
-    """The instants told, by scope. Memory is bounded by the scopes refused within the last 55 seconds."""
+LEAST_KEPT: Final = 0.5
+"""However few return, no more than two tickets are sold for one place."""
 
-    __slots__ = ("_last", "_sweep_at", "_turn")
+
+class Ticket:
+    """One booked return. `due_at` in monotonic seconds; after `until` its place is given up.
+
+    `step_s` is the time in which room for it comes. `told` is the refusal that it came with: whoever asks
+    again before the time hears the same.
+    """
+
+    __slots__ = ("book", "due_at", "is_open", "sold_at", "step_s", "told", "until", "wait_s")
+
+    def __init__(self, book: Book, due_at: float, step_s: float, now: float) -> None:
+        self.step_s = step_s
+        self.sold_at = now
+        self.told: Refusal | None = None
+        self.book = book
+        self.due_at = due_at
+        self.wait_s = due_at - now
+        self.until = due_at + max(GRACE_S, GRACE_SHARE * self.wait_s)
+        self.is_open = True
+
+    def redeem(self, now: float) -> bool:
+        """The holder has returned. False when that is too late, or for the second time."""
+        self.book.expire(now)
+        if not self.is_open:
+            return False
+        self.is_open = False
+        kept = now <= self.until  # it may stand behind one that ends later
+        self.book.ended(self, kept=kept)
+        return kept
+
+    def give_back(self) -> None:
+        """It is not needed: its holder came before its time, and found room."""
+        if self.is_open:
+            self.is_open = False
+            self.book.given_back(self)
+
+
+class Book:
+    """The tickets of one scope that are out, in the order in which they were sold."""
+
+    __slots__ = ("_sold", "kept", "out")
 
     def __init__(self) -> None:
-        self._last: dict[str, float] = {}  # scope → the last instant told
-        self._turn = 0
-        self._sweep_at = SWEEP_FROM
+        self._sold: deque[Ticket] = deque()
+        self.out = 0
+        self.kept = 1.0
+        """Share of the tickets that were redeemed, of late."""
 
-    def book(self, scope: str, earliest_s: float, step_s: float, now: float) -> float:
-        """Seconds to tell one refused caller: `earliest_s` at least, 55 at most.
+    def expire(self, now: float) -> None:
+        """Give up the places of those who have not come."""
+        sold = self._sold
+        while sold and (not sold[0].is_open or sold[0].until < now):
+            ticket = sold.popleft()
+            if ticket.is_open:
+                ticket.is_open = False
+                self.ended(ticket, kept=False)
 
-        `earliest_s` is when the scope has room for one call, were nobody else told; `step_s` how much
-        later the next one would have room.
+    def ended(self, ticket: Ticket, *, kept: bool) -> None:  # noqa: ARG002 - a calendar looks at it
+        """One ticket was redeemed, or was not."""
+        self.out -= 1
+        self.kept += LEARN * ((1.0 if kept else 0.0) - self.kept)
+
+    def given_back(self, ticket: Ticket) -> None:  # noqa: ARG002 - a calendar looks at it
+        """One ticket was not needed."""
+        self.out -= 1
+
+    def idle(self, now: float) -> bool:
+        """Nothing is out: it may be forgotten."""
+        self.expire(now)
+        return not self.out
+
+    @property
+    def ends_at(self) -> float:
+        """When the first of the places that are out is given up; inf when none is."""
+        return self._sold[0].until if self._sold else float("inf")
+
+    def _sell(self, due_at: float, step_s: float, now: float) -> Ticket:
+        ticket = Ticket(self, due_at, step_s, now)
+        self._sold.append(ticket)
+        self.out += 1
+        return ticket
+
+    @property
+    def _oversold(self) -> float:
+        """How many tickets there are for one place."""
+        return 1.0 / max(LEAST_KEPT, self.kept)
+
+
+class Line(Book):
+    """What refills by a clock: one instant after the other."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = float("-inf")  # the last instant told
+
+    def book(
+        self, earliest_s: float, step_s: float, now: float, patience_s: float = float("inf")
+    ) -> Ticket | None:
+        """A ticket `earliest_s` from now at the soonest, and a step after the last.
+
+        None beyond 55 seconds, or beyond `patience_s`.
+
+        `earliest_s` is when there is room for one call, were nobody else told; `step_s` how much later
+        there is room for the next.
         """
-        at = now + earliest_s
-        last = self._last.get(scope)
-        if last is not None and (last > now or at <= last):
-            at = max(at, last + max(step_s, LEAST_STEP_S))
-        if at - now > LONGEST_RETRY_AFTER_S:
-            # Whose time cannot be told is told again; whose own time still can is not told less.
-            least_s = LONGEST_RETRY_AFTER_S - SPREAD_S
-            if least_s < earliest_s < LONGEST_RETRY_AFTER_S - LEAST_STEP_S:  # else all would be told 55 s
-                least_s = earliest_s
-            return self.spread(least_s, LONGEST_RETRY_AFTER_S)
-        self._last[scope] = at
-        if len(self._last) > self._sweep_at:
-            self._last = {key: told_at for key, told_at in self._last.items() if told_at > now}
-            self._sweep_at = max(SWEEP_FROM, 2 * len(self._last))
-        return at - now
+        self.expire(now)
+        at = self.next_after(earliest_s, step_s / self._oversold, now, patience_s)
+        return None if at is None else self._sell(at, step_s, now)
 
-    def spread(self, least_s: float, most_s: float) -> float:
-        """Seconds within bounds, a different share of the span each time: where no line can be kept."""
-        self._turn += 1
-        return least_s + (most_s - least_s) * ((self._turn * GOLDEN) % 1.0)
+    def next_after(
+        self, earliest_s: float, step_s: float, now: float, patience_s: float = float("inf")
+    ) -> float | None:
+        """The next instant, for which nothing is kept; None beyond 55 seconds, or beyond `patience_s`."""
+        at = now + earliest_s
+        if self._last > now or at <= self._last:
+            at = max(at, self._last + max(step_s, LEAST_STEP_S))
+        if at - now > min(float(LONGEST_RETRY_AFTER_S), patience_s):
+            return None
+        self._last = at
+        return at
+
+    def kept_free_s(self, now: float, since: float) -> float:
+        """How much must be left for those who hold a ticket of before `since`, in seconds of the refill.
+
+        It is all that is due now; and so much that what refills until the next is due makes up for it. Those
+        after it are a step apart, in which their own refills.
+        """
+        self.expire(now)
+        due_s = 0.0
+        for ticket in self._sold:
+            if not ticket.is_open or ticket.sold_at >= since:
+                continue
+            if ticket.due_at > now:
+                return due_s + max(0.0, ticket.step_s - (ticket.due_at - now))
+            due_s += ticket.step_s
+        return due_s
+
+
+class Calendar(Book):
+    """What comes free when somebody ends: cells of time, each with so many places as its class will get.
+
+    Every caller has its own pace in it, a fair share of the whole, so that a loud one cannot buy it out.
+    """
+
+    __slots__ = ("_filled", "_first", "_paces", "_patience", "_sweep_at")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._filled: dict[int, float] = {}  # cell → share sold
+        self._first = 0  # no cell before has room
+        self._paces: dict[str, float] = {}  # caller → when its next ticket may fall due
+        self._sweep_at = SWEEP_FROM
+        self._patience = Patience()
+
+    def book(
+        self,
+        caller: str,
+        share: float,
+        earliest_s: float,
+        step_s: float,
+        patience_s: float,
+        now: float,
+    ) -> Ticket | None:
+        """A ticket `earliest_s` from now at the soonest; None where nothing is left within the horizon.
+
+        `step_s` is the time in which the class gets one more place; the caller's fair part of them is `share`
+        (0 to 1). One who has `patience_s` left gets none that falls due later.
+        """
+        self.expire(now)
+        self._forget(now)
+        last_at = now + min(float(LONGEST_RETRY_AFTER_S), patience_s)
+        cost = step_s / (SOLD_SHARE * self._oversold * CELL_S)  # of a cell
+        own_at = self._paces.get(caller, 0.0)
+        at = max(now + earliest_s, own_at)
+        if at > last_at:
+            return None
+        cell = self._emptiest(at, last_at, now)
+        if cell < 0:
+            return None
+        filled = self._filled
+        before = filled.get(cell, 0.0)
+        due_at = max(at, (cell + before) * CELL_S)
+        if due_at > last_at + ROUNDING_S:
+            return None
+        if not self._patience.sells(due_at - now):
+            return None
+        taken, following = min(before + cost, MOST_CELLS), cell
+        while taken > FULL:  # one ticket may take more than a cell: the rest is taken from those that follow
+            filled[following] = 1.0
+            following += 1
+            taken += filled.get(following, 0.0) - 1.0
+        filled[following] = max(0.0, taken)
+        while filled.get(self._first, 0.0) >= 1.0:
+            self._first += 1
+        self._paces[caller] = at + cost * CELL_S / share
+        self._patience.sold(due_at - now)
+        return self._sell(due_at, step_s, now)
+
+    def _emptiest(self, at: float, last_at: float, now: float) -> int:
+        """The first cell from `at` on that has room, or one soon after it that has more; -1: none until last.
+
+        A tenth of the wait later is no wait longer; and so the returns are spread, whenever the calls came.
+        """
+        filled = self._filled
+        last = int(last_at / CELL_S)
+        cell = max(int(at / CELL_S), self._first)
+        while cell <= last and filled.get(cell, 0.0) >= 1.0:
+            cell += 1
+        if cell > last:
+            return -1
+        best, least = cell, filled.get(cell, 0.0)
+        for later in range(cell + 1, min(cell + int(GRACE_SHARE * (cell - now / CELL_S)), last) + 1):
+            share = filled.get(later, 0.0)
+            if share < least:
+                best, least = later, share
+        return best
+
+    def ended(self, ticket: Ticket, *, kept: bool) -> None:
+        """Learn how long callers are willing to wait."""
+        super().ended(ticket, kept=kept)
+        self._patience.ended(ticket.wait_s, kept=kept)
+
+    def given_back(self, ticket: Ticket) -> None:
+        """It says nothing about patience."""
+        super().given_back(ticket)
+        self._patience.given_back(ticket.wait_s)
+
+    def _forget(self, now: float) -> None:
+        present = int(now / CELL_S)
+        if self._first < present:
+            self._first = present
+            if len(self._filled) > MOST_CELLS:
+                self._filled = {cell: share for cell, share in self._filled.items() if cell >= present}
+            if len(self._paces) > self._sweep_at or not self.out:
+                self._paces = {caller: at for caller, at in self._paces.items() if at > now}
+                self._sweep_at = max(SWEEP_FROM, 2 * len(self._paces))
+
+
+class Tickets:
+    """All that is sold, by scope. Memory is bounded by the scopes refused within the last minute or so."""
+
+    __slots__ = ("_calendars", "_clear_at", "_lines", "_sweep_at")
+
+    def __init__(self) -> None:
+        self._lines: dict[str, Line] = {}
+        self._calendars: dict[str, Calendar] = {}
+        self._sweep_at = SWEEP_FROM
+        self._clear_at = SWEEP_FROM
+
+    def line(self, scope: str, now: float) -> Line:
+        """The line of one scope."""
+        line = self._lines.get(scope)
+        if line is None:
+            if len(self._lines) >= self._sweep_at:
+                self._lines = {key: line for key, line in self._lines.items() if not line.idle(now)}
+                self._sweep_at = max(SWEEP_FROM, 2 * len(self._lines))
+            line = self._lines[scope] = Line()
+        return line
+
+    @property
+    def has_lines(self) -> bool:
+        """Was anything sold in a line, of late?"""
+        return bool(self._lines)
+
+    def line_of(self, scope: str) -> Line | None:
+        """The line of one scope, if anything was sold in it of late."""
+        return self._lines.get(scope)
+
+    def calendar(self, scope: str, now: float) -> Calendar:
+        """The calendar of one scope: an upstream, a tool or a caller that has a cap, and a class."""
+        calendar = self._calendars.get(scope)
+        if calendar is None:
+            if len(self._calendars) >= self._clear_at:
+                self._calendars = {key: each for key, each in self._calendars.items() if not each.idle(now)}
+                self._clear_at = max(SWEEP_FROM, 2 * len(self._calendars))
+            calendar = self._calendars[scope] = Calendar()
+        return calendar

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
+
+if TYPE_CHECKING:
+    from proxy.core.tickets import Ticket
 
 LONGEST_RETRY_AFTER_S: Final = 55
 """No wait told is longer: older SDKs ignore anything above 60 s and come back within one second
@@ -96,17 +99,27 @@ class Refusal:
     `scope` names the thing that had no room, such as `caller:3fa9c1`, `route:chat`, `tool:github/search` or
     `upstream:openai`. `limit` is its configured value in words (`1 requests/3s`, `8 in flight`), or "".
     `retry_after_s` is exact, in seconds, at most `LONGEST_RETRY_AFTER_S`; None where no time can be told.
+    `ticket` is the place booked for then. `come_back` is false where none could be booked: to return by
+    itself would most likely be in vain.
     """
 
-    __slots__ = ("limit", "reason", "retry_after_s", "scope")
+    __slots__ = ("come_back", "limit", "reason", "retry_after_s", "scope", "ticket")
 
     def __init__(
-        self, reason: Reason, scope: str, retry_after_s: float | None = None, limit: str = ""
+        self,
+        reason: Reason,
+        scope: str,
+        retry_after_s: float | None = None,
+        limit: str = "",
+        ticket: Ticket | None = None,
+        come_back: bool = True,
     ) -> None:
         self.reason = reason
         self.scope = scope
         self.retry_after_s = retry_after_s
         self.limit = limit
+        self.ticket = ticket
+        self.come_back = come_back
 
     def __repr__(self) -> str:
         """As a test wants to read it."""

@@ -88,7 +88,7 @@ class Mcp:
 def _reply(facts: Facts, ask: Ask | None, *, as_result: bool) -> bytes:
     """The message, or for a batch the array of messages, that answers every id."""
     text = _text(facts, ask)
-    known = {**_members(facts), "retry": bool(facts.wait_ms) and not facts.is_final}
+    known = {**_members(facts), "retry": facts.invites}
     member: dict[str, object]
     if as_result and ask is not None and ask.method == TOOL_CALL:
         member = {

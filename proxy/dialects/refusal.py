@@ -77,17 +77,21 @@ class Facts:
     """The facts of a refusal, the same in headers and body: safe to send, and within their bounds.
 
     `wait_s` is what `Retry-After` tells: `wait_ms`, rounded up. Both are 0 where no time is told, and at
-    least 1 where one is. `is_final`: the same request should not be sent again. Clients scan such a body
+    least 1 where one is. `comes_back` is false where no place was kept for then: an SDK should not return by
+    itself. `is_final`: the same request should not be sent again. Clients scan such a body
     for digits and words to retry on (clients.md, finding 4), so it holds neither scope, limit nor wait.
 
     A plain slotted object: one is made for every refusal.
     """
 
-    __slots__ = ("header", "is_final", "kind", "limit", "reason", "scope", "status", "wait_ms", "wait_s")
+    __slots__ = (
+        "comes_back", "header", "is_final", "kind", "limit", "reason", "scope", "status", "wait_ms", "wait_s",
+    )  # fmt: skip
 
     def __init__(self, refusal: Refusal) -> None:
         self.reason = refusal.reason
         self.kind, self.status, self.is_final, default_wait_s, self.header = _MANNERS[refusal.reason]
+        self.comes_back = refusal.come_back
         self.scope = printable(refusal.scope)
         self.limit = printable(refusal.limit)
         wait_s = default_wait_s if refusal.retry_after_s is None else refusal.retry_after_s
@@ -101,6 +105,11 @@ class Facts:
     def status_or(self, stop_status: int) -> int:
         """The HTTP status; `stop_status` is the operator's choice for the kind "stop"."""
         return stop_status if self.kind is Kind.STOP else self.status
+
+    @property
+    def invites(self) -> bool:
+        """Should a client come back by itself at the time told?"""
+        return self.comes_back and not self.is_final and self.wait_ms > 0
 
     def members(self) -> dict[str, object]:
         """The facts as members of a body: everything, or the reason alone where the answer is final."""
@@ -117,7 +126,8 @@ class Facts:
 def headers_of(facts: Facts, content_type: bytes = JSON, *, by_status: bool = False) -> Headers:
     """The headers that every refusal carries, in every dialect.
 
-    A 503 says nothing of `x-should-retry`: whether to go elsewhere at once is the client's to decide.
+    A 503 says nothing of `x-should-retry`: whether to go elsewhere at once is the client's to decide. But
+    where no place is kept for a return, whatever the status, it says false: to return would be in vain.
     `by_status`: the HTTP status tells of the refusal. Then a draining proxy ends the connection too.
     """
     headers = [
@@ -130,7 +140,7 @@ def headers_of(facts: Facts, content_type: bytes = JSON, *, by_status: bool = Fa
     if facts.wait_ms:
         headers.append((b"retry-after", b"%d" % facts.wait_s))
         headers.append((b"retry-after-ms", b"%d" % facts.wait_ms))
-    if facts.is_final or (facts.kind is Kind.UPSTREAM and not facts.wait_ms):
+    if facts.is_final or not facts.comes_back or (facts.kind is Kind.UPSTREAM and not facts.wait_ms):
         headers.append(_NO_RETRY)
     elif facts.kind is not Kind.UNAVAILABLE:
         headers.append(_RETRY)
@@ -142,10 +152,11 @@ def headers_of(facts: Facts, content_type: bytes = JSON, *, by_status: bool = Fa
 def sentence(facts: Facts) -> str:
     """The refusal in words, for whoever reads the error of a model API or of a plain one.
 
-    "Please try again in Ns." is what Codex reads the wait from (clients.md, finding 5).
+    "Please try again in Ns." is what Codex reads the wait from (clients.md, finding 5), and what OpenCode
+    repeats a call for (finding 4): it is not said where no place is kept for then.
     """
     words = WORDS[facts.reason]
-    if facts.is_final or not facts.wait_ms:
+    if not facts.invites:
         return f"{words.fact} {words.advice}"
     return f"{words.fact} Please try again in {facts.wait_s}s. {words.advice}"
 

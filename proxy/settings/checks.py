@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from proxy.settings import words
 from proxy.settings.checks_of_allowances import allowance_faults
 from proxy.settings.checks_of_routes import route_faults
+from proxy.settings.concurrency import Adaptive
 from proxy.settings.document import Document
 from proxy.settings.environment import WrongValueError, shown
 from proxy.settings.nearest import advice
 from proxy.settings.problems import Path
-from proxy.settings.upstreams import DEFAULT_CONCURRENCY
 from proxy.settings.written import classes_of, items, mapping, repeated
 
 Fault = tuple[Path, str]
@@ -106,13 +106,35 @@ def _upstreams(written: dict[str, object]) -> Iterator[Fault]:
                 ("upstreams", name, "tls", "verify"),
                 "contradicts ca: nothing is verified; remove one of them",
             )
+        classes = classes_of(written)
+        for at, lane in enumerate(items(mapping(upstream.get("pause_when")).get("lanes"))):
+            if isinstance(lane, str) and classes and lane not in classes:
+                yield (
+                    ("upstreams", name, "pause_when", "lanes", at),
+                    f"{shown(lane)} is not one of priority.classes; {advice(lane, classes)}",
+                )
         most = _whole(mapping(upstream.get("connections")).get("max"))
-        cap = _whole(upstream.get("concurrency", DEFAULT_CONCURRENCY))
+        stated = upstream.get("concurrency")
+        adaptive = mapping(mapping(stated).get("adaptive"))
+        yield from _bounds(adaptive, ("upstreams", name, "concurrency", "adaptive"))
+        cap = _whole(stated.get("slots", adaptive.get("max")) if isinstance(stated, dict) else stated)
         if most is not None and cap is not None and most < cap:
             yield (
                 ("upstreams", name, "connections", "max"),
                 f"{most} is below the upstream's concurrency of {cap}; write {cap} or more, or lower that",
             )
+
+
+def _bounds(adaptive: dict[str, object], path: Path) -> Iterator[Fault]:
+    """Of a cap that is learnt. Only what is stated can contradict: `start` gives way to the others."""
+    most = _whole(adaptive.get("max", Adaptive().max))
+    for word in ("min", "start"):
+        number = _whole(adaptive.get(word))
+        if number is not None and most is not None and number > most:
+            yield (*path, word), f"{number} is above max, {most}; write {most} or less, or raise max"
+    least, start = _whole(adaptive.get("min")), _whole(adaptive.get("start"))
+    if least is not None and start is not None and start < least:
+        yield (*path, "start"), f"{start} is below min, {least}; write {least} or more, or lower min"
 
 
 def _whole(value: object) -> int | None:

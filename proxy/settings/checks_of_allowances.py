@@ -9,10 +9,11 @@ from proxy.settings.environment import WrongValueError
 from proxy.settings.problems import Path
 from proxy.settings.units import Rate, rate, window
 from proxy.settings.units import burst as burst_of
+from proxy.settings.words import switch
 from proxy.settings.written import items, mapping
 
 Fault = tuple[Path, str]
-Stated = tuple[Path, str, Rate, object]
+Stated = tuple[Path, str, Rate, object, bool]
 
 
 def allowance_faults(document: Document) -> Iterator[Fault]:
@@ -45,13 +46,14 @@ def _stated(value: object, path: Path, per: str) -> Iterator[Stated]:
             allowance = window(written.get("allow")) if path[-1] == "quotas" else rate(written.get("rate"))
         except WrongValueError:
             continue
-        yield (*path, at), str(written.get("per", per)), allowance, written.get("burst")
+        per_whom, burst = str(written.get("per", per)), written.get("burst")
+        yield (*path, at), per_whom, allowance, burst, _is_enforced(written.get("enforce", True))
 
 
 def _twice(stated: list[Stated], document: Document) -> Iterator[Fault]:
     """Two allowances of one kind over one time: the smaller decides, and they would share one count."""
     first: dict[tuple[str, str, float], Path] = {}
-    for path, per, allowance, _ in stated:
+    for path, per, allowance, _, _ in stated:
         shared = per == "upstream" and path[-2] == "buckets"
         count = (per, allowance.unit, 0.0 if shared else allowance.period_s)
         if (before := first.setdefault(count, path)) != path:
@@ -69,6 +71,19 @@ def _disagreement(first: Stated, other: Stated, upstream: str, document: Documen
             other[0],
             f"states another allowance of upstream {upstream} than line {line}; they are one count: agree",
         )
+    elif first[4] != other[4]:
+        line = document.line(first[0])
+        yield (
+            other[0],
+            f"says of upstream {upstream} another enforce than line {line}; they are one count: agree",
+        )
+
+
+def _is_enforced(value: object) -> bool:
+    try:
+        return switch(value)
+    except WrongValueError:
+        return True
 
 
 def _burst(stated: Stated) -> float:
@@ -91,7 +106,7 @@ def default_burst(allowance: Rate) -> float:
 
 
 def _under_any_tool(stated: list[Stated]) -> Iterator[Fault]:
-    for path, per, _, _ in stated:
+    for path, per, _, _, _ in stated:
         if per in {"caller", "run"}:
             yield (
                 (*path, "per"),

@@ -34,9 +34,13 @@ def route_faults(document: Document) -> Iterator[Fault]:
         dialect = mapping(upstreams.get(str(route.get("upstream")))).get("dialect")
         yield from _named(route.get("upstream"), (*here, "upstream"), upstreams)
         yield from _fallback(route, here, upstreams, dialect)
+        yield from _retries(route, here, upstreams)
         yield from _tools(route, here, dialect)
         yield from _tokens(route, here, dialect)
         yield from _shed(route, here, classes)
+        queue = mapping(route.get("queue"))
+        if queue.get("size") == 0 and queue.get("enforce") is False:
+            yield (*here, "queue", "enforce"), "has no effect on a queue without places; write a size"
 
 
 def _prefix(value: object) -> str | None:
@@ -70,6 +74,19 @@ def _fallback(
             )
         if "model" not in rung and "upstream" in rung and rung["upstream"] == route.get("upstream"):
             yield (*path, "upstream"), "is the route's own upstream; write another one, or add a model"
+
+
+def _retries(route: Mapping[str, object], here: Path, upstreams: Mapping[str, object]) -> Iterator[Fault]:
+    """Retries need a budget: without one, an outage would see every call twice."""
+    if route.get("retries", False) in (False, "off"):
+        return
+    names = [route.get("upstream"), *(mapping(rung).get("upstream") for rung in items(route.get("fallback")))]
+    for name in names:
+        if isinstance(name, str) and mapping(upstreams.get(name)).get("retry_budget") in (False, "off"):
+            yield (
+                (*here, "retries"),
+                f"are paid for by the retry_budget of {name}, which is off; state one, or write retries: off",
+            )
 
 
 def _tools(route: Mapping[str, object], here: Path, dialect: object) -> Iterator[Fault]:

@@ -13,8 +13,6 @@ from proxy.settings.nearest import nearest
 from proxy.settings.problems import Path, dotted
 
 LATER: Final = {
-    "enforce": "remove it: everything stated is enforced",
-    "pause_when": "remove it; `shed` refuses the less urgent while the queue is full",
     "on_store_failure": "remove it: `store: memory` cannot be lost",
     "safe_for": "remove it: `store: memory` cannot be lost",
     "prices": "remove it; buckets and quotas count requests",

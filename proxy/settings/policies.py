@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from proxy.core.plan import ANY_CALLER
 from proxy.core.policy import (
+    AdaptivePolicy,
     BreakerPolicy,
     BucketPolicy,
+    CallerPolicy,
     CapPolicy,
+    PausePolicy,
     Per,
     Policy,
     QueuePolicy,
@@ -23,8 +27,10 @@ from proxy.core.policy import (
     UpstreamPolicy,
 )
 from proxy.settings.checks_of_allowances import default_burst
-from proxy.settings.routes import NEVER, Bucket, Quota, Route, Tool, ToolBucket
-from proxy.settings.schema import Settings
+from proxy.settings.concurrency import Slots, UpstreamSlots
+from proxy.settings.pauses import PauseWhen
+from proxy.settings.routes import NEVER, Bucket, Queue, Quota, Route, Tool, ToolBucket
+from proxy.settings.schema import Callers, Settings
 from proxy.settings.upstreams import BreakerSection, Upstream
 
 LAST_SHED_AT = 0.5
@@ -37,7 +43,8 @@ def to_policy(settings: Settings) -> Policy:
     return Policy(
         classes=classes,
         routes={route.name: _route(route, classes) for route in settings.routes},
-        upstreams={name: _upstream(name, upstream) for name, upstream in settings.upstreams.items()},
+        upstreams={name: _upstream(name, upstream, classes) for name, upstream in settings.upstreams.items()},
+        callers=_callers(settings.callers),
     )
 
 
@@ -60,12 +67,24 @@ def shed_at(stated: dict[str, float], classes: Sequence[str]) -> tuple[float, ..
     return tuple(result)
 
 
-def _upstream(name: str, upstream: Upstream) -> UpstreamPolicy:
+def _callers(callers: Callers) -> dict[str, CallerPolicy]:
+    stated = {ANY_CALLER: callers.default.concurrency} | {
+        caller.name: caller.concurrency for caller in callers.known
+    }
+    return {
+        name: CallerPolicy(concurrency.slots, concurrency.enforce)
+        for name, concurrency in stated.items()
+        if concurrency is not None
+    }
+
+
+def _upstream(name: str, upstream: Upstream, classes: Sequence[str]) -> UpstreamPolicy:
     budget = upstream.retry_budget
     return UpstreamPolicy(
         name=name,
-        cap=CapPolicy(f"upstream:{name}", upstream.concurrency),
+        cap=_upstream_cap(f"upstream:{name}", upstream.concurrency, upstream.connections.max),
         breaker=_breaker(upstream.breaker) if upstream.breaker else None,
+        pause=_pause(upstream.pause_when, classes) if upstream.pause_when else None,
         retry_budget=RetryBudgetPolicy(budget.ratio, budget.floor.per_s) if budget else None,
     )
 
@@ -79,18 +98,48 @@ def _breaker(breaker: BreakerSection) -> BreakerPolicy:
         minimum_calls=breaker.minimum_calls,
         open_for_s=breaker.open_for_s,
         probes=breaker.probes,
+        enforce=breaker.enforce,
+        probe_every_s=breaker.probe_every_s,
+        brownout=breaker.brownout,
     )
+
+
+def _pause(pause: PauseWhen, classes: Sequence[str]) -> PausePolicy:
+    ranks = frozenset(rank for rank, name in enumerate(classes) if name in pause.lanes)
+    return PausePolicy(pause.p95_above_s, pause.for_s, ranks)
+
+
+def _cap(key: str, concurrency: Slots) -> CapPolicy:
+    return CapPolicy(key, concurrency.slots, concurrency.enforce)
+
+
+def _upstream_cap(key: str, concurrency: UpstreamSlots, most_connections: int | None) -> CapPolicy:
+    adaptive = concurrency.adaptive
+    if adaptive is None:
+        return _cap(key, concurrency)
+    # Calls beyond the connections would wait for one, and teach nothing.
+    most = min(adaptive.max, most_connections or adaptive.max)
+    least = min(adaptive.min, most)
+    start = max(least, min(adaptive.start, most))
+    return CapPolicy(key, start, adaptive=AdaptivePolicy(least, start, most))
+
+
+def _queue(queue: Queue) -> QueuePolicy:
+    """In dry run nobody waits: to the gate it is a queue without places."""
+    if queue.enforce:
+        return QueuePolicy(queue.size, queue.max_age_s, max_bytes=queue.max_bytes)
+    return QueuePolicy(0, queue.max_age_s, dry_size=queue.size, max_bytes=queue.max_bytes)
 
 
 def _route(route: Route, classes: Sequence[str]) -> RoutePolicy:
     here = f"route:{route.name}"
     return RoutePolicy(
         name=route.name,
-        queue=QueuePolicy(route.queue.size, route.queue.max_age_s),
+        queue=_queue(route.queue),
         shed_at=shed_at(route.shed, classes),
         buckets=tuple(_bucket(each, _bucket_key(each, route)) for each in route.buckets),
         quotas=tuple(_quota(each, route) for each in route.quotas),
-        cap=None if route.concurrency is None else CapPolicy(here, route.concurrency),
+        cap=None if route.concurrency is None else _cap(here, route.concurrency),
         tools={name: _tool(tool, f"tool:{route.name}/{name}") for name, tool in route.tools.items()},
         upstream=route.upstream,
     )
@@ -98,7 +147,8 @@ def _route(route: Route, classes: Sequence[str]) -> RoutePolicy:
 
 def _tool(tool: Tool, here: str) -> ToolPolicy:
     return ToolPolicy(
-        slots=tool.concurrency,
+        slots=tool.concurrency.slots if tool.concurrency else None,
+        enforce=tool.concurrency is None or tool.concurrency.enforce,
         buckets=tuple(
             _bucket(each, f"{here}/{each.per}/{each.rate.unit}/{each.rate.period_s:g}s")
             for each in tool.buckets
@@ -120,6 +170,7 @@ def _bucket(bucket: Bucket | ToolBucket, key: str) -> BucketPolicy:
         burst=default_burst(bucket.rate) if bucket.burst is None else float(bucket.burst),
         label=bucket.rate.label,
         unit=Unit(bucket.rate.unit),
+        enforce=bucket.enforce,
     )
 
 
@@ -132,4 +183,5 @@ def _quota(quota: Quota, route: Route) -> QuotaPolicy:
         amount=int(quota.allow.amount),
         window_s=window_s,
         label=quota.allow.label,
+        enforce=quota.enforce,
     )

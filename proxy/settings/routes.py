@@ -6,16 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from proxy.settings.concurrency import Concurrency
 from proxy.settings.environment import WrongValueError
-from proxy.settings.section import Section
-from proxy.settings.units import BucketRate, Burst, Duration, QuotaWindow
+from proxy.settings.retries import Retries
+from proxy.settings.section import OptIn, Section
+from proxy.settings.units import BucketRate, Burst, Duration, QuotaWindow, Size
 from proxy.settings.words import (
     Name,
     RoutePath,
     StopStatus,
+    Switch,
     Text,
     ToolName,
-    Whole,
     WholeOrZero,
     one_of,
     some_ratio,
@@ -23,6 +25,8 @@ from proxy.settings.words import (
 
 NEVER = 1.01
 """The pressure from which a class that is never shed is shed: above the highest there is."""
+
+DRY_RUN = "false: dry run. Counted as if it were enforced; who would be refused goes on, and is logged."
 
 
 def pressure(value: object) -> float:
@@ -75,6 +79,7 @@ class Bucket(Section):
             "allowance, shared by all routes that state it."
         ),
     )
+    enforce: Switch = Field(default=True, description=DRY_RUN)
 
 
 class ToolBucket(Section):
@@ -85,6 +90,7 @@ class ToolBucket(Section):
     per: ToolPer = Field(
         default="tool", description="One count for the tool, or for each caller or run of it."
     )
+    enforce: Switch = Field(default=True, description=DRY_RUN)
 
 
 class Quota(Section):
@@ -92,14 +98,31 @@ class Quota(Section):
 
     allow: QuotaWindow = Field(description="Such as 10000 requests/day.", examples=["10000 requests/day"])
     per: Per = Field(default="route", description="Whose allowance it is, as for buckets.")
+    enforce: Switch = Field(default=True, description=DRY_RUN)
 
 
 class Queue(Section):
-    """Where calls wait for room: bounded in number and in time."""
+    """Where calls wait for room: bounded in number, in time and in bytes."""
 
     size: WholeOrZero = Field(default=200, description="Calls that may wait; 0: none, refuse at once.")
     max_age_s: Duration = Field(
         default="10s", alias="max_age", validate_default=True, description="No call waits longer than this."
+    )
+    max_bytes: Size = Field(
+        default="64MiB",
+        validate_default=True,
+        description=(
+            "Of bodies that waiting calls keep in memory, each counted up to 1MiB, beyond which a body is "
+            "not read before it is sent. One call may always wait. 64MiB as NATS holds for a slow client "
+            "(max_pending)."
+        ),
+    )
+    enforce: Switch = Field(
+        default=True,
+        description=(
+            "false: dry run. Nobody waits, as with a size of 0: who finds no room is refused at once; who "
+            "would have waited is counted and logged."
+        ),
     )
 
 
@@ -113,7 +136,7 @@ class Rung(Section):
 class Tool(Section):
     """What holds for one tool, besides what holds for its route."""
 
-    concurrency: Whole | None = Field(default=None, description="Calls of this tool in flight at once.")
+    concurrency: Concurrency | None = Field(default=None, description="Calls of this tool in flight at once.")
     buckets: tuple[ToolBucket, ...] = Field(default=(), description="Allowances per time.")
 
 
@@ -146,7 +169,9 @@ class Route(Section):
     quotas: tuple[Quota, ...] = Field(
         default=(), description="Allowances per hour or day; a call needs room in all."
     )
-    concurrency: Whole | None = Field(default=None, description="Calls of this route in flight at once.")
+    concurrency: Concurrency | None = Field(
+        default=None, description="Calls of this route in flight at once."
+    )
     queue: Queue = Field(default_factory=Queue, description="Where calls wait for room.")
     shed: dict[Text, Pressure] = Field(
         default_factory=dict,
@@ -155,6 +180,14 @@ class Route(Section):
             "never. Default: the first class never, the last from 0.5, the others between."
         ),
         examples=[{"background": 0.5}],
+    )
+    retries: OptIn[Retries] = Field(
+        default=None,
+        description=(
+            "Sends a call that failed once more, before its caller has got a byte; paid for by the "
+            "upstream's retry_budget. Off unless stated: the SDKs retry too, and layers of retries multiply."
+        ),
+        examples=[{"when": ["connect", 503]}],
     )
     fallback: tuple[Rung, ...] = Field(default=(), description="Cheaper answers, tried in this order.")
     tools: dict[ToolName, Tool] = Field(

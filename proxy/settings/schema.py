@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
+from proxy.settings.concurrency import Concurrency
 from proxy.settings.environment import WrongValueError
 from proxy.settings.inbound import CallerConnections, Forwarded, Headers
 from proxy.settings.routes import Route
@@ -91,6 +92,13 @@ class CallerDefaults(Section):
         examples=["normal"],
     )
     weight: Weight = Field(default=1.0, description="Its share against other callers of its class.")
+    concurrency: Concurrency | None = Field(
+        default=None,
+        description=(
+            "Calls of one caller in flight at once, over all routes; more wait in the queue of their route. "
+            "Off unless stated, as nginx's limit_conn. Those who name themselves by no header are one caller."
+        ),
+    )
 
 
 class KnownCaller(Section):
@@ -107,6 +115,10 @@ class KnownCaller(Section):
         examples=["background"],
     )
     weight: Weight = Field(default=1.0, description="Its share against other callers of its class.")
+    concurrency: Concurrency | None = Field(
+        default=None,
+        description="Its calls in flight at once, over all routes. Default: that of callers.default.",
+    )
 
 
 class Callers(Section):

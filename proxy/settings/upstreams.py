@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema
 
+from proxy.settings.concurrency import UPSTREAM_EXAMPLE, UpstreamConcurrency
 from proxy.settings.environment import WrongValueError
+from proxy.settings.pauses import PauseWhen
 from proxy.settings.pem import CertificateFile, KeyFile
 from proxy.settings.section import OFF, OrOff, Section
 from proxy.settings.units import Duration, DurationOrOff, DurationOrZero, RetryFloor, Size
@@ -26,20 +28,22 @@ from proxy.settings.words import (
 )
 
 DIALECTS = ("openai", "anthropic", "mcp", "rest")
-DEFAULT_CONCURRENCY = 64
 PROXY = r"^(https?|socks5h?)://([^\s/@]*@)?[^\s/?#@]+/?$"
 
 
-def _cap(value: object) -> int:
-    if value == "adaptive" or isinstance(value, dict):
-        raise WrongValueError(
-            f"a learnt cap is not built yet in this release; write a number, such as {DEFAULT_CONCURRENCY}"
-        )
-    return whole(1, 1_000_000, DEFAULT_CONCURRENCY)(value)
+def _multiple(value: object) -> float:
+    """A number from 1, or `off`: 0.0."""
+    if value is False or value == "off":
+        return 0.0
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", value):
+        value = float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 100:
+        return float(value)
+    raise WrongValueError("calls for each accepted one, 1 to 100, are needed here; write such as 2, or off")
 
 
 def _most(value: object) -> int | None:
-    return None if value is False or value == "off" else whole(1, 1_000_000, DEFAULT_CONCURRENCY)(value)
+    return None if value is False or value == "off" else whole(1, 1_000_000, UPSTREAM_EXAMPLE)(value)
 
 
 def _proxy(value: object) -> str:
@@ -66,11 +70,15 @@ def _proxy(value: object) -> str:
 Dialect = Annotated[
     Literal["openai", "anthropic", "mcp", "rest"], BeforeValidator(one_of(*DIALECTS, later=("gemini",)))
 ]
-UpstreamCap = Annotated[int, BeforeValidator(_cap), WithJsonSchema({"type": "integer", "minimum": 1})]
 OutboundProxy = Annotated[
     SecretStr,
     BeforeValidator(_proxy),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^env$|{PROXY}"}, {"enum": list(OFF)}]}),
+]
+Multiple = Annotated[
+    float,
+    BeforeValidator(_multiple),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 1, "maximum": 100}, {"enum": list(OFF)}]}),
 ]
 MostConnections = Annotated[
     int | None,
@@ -139,9 +147,43 @@ class BreakerSection(Section):
         default="15s",
         alias="open_for",
         validate_default=True,
-        description="How long calls are refused before a probe.",
+        description=(
+            "Who is refused is told to stay away for as long as the outage has lasted, and for this at most "
+            "(Envoy's base_ejection_time is 30s). Probes do not wait for it."
+        ),
     )
-    probes: Whole = Field(default=3, description="Trial calls at a time while the upstream is tried again.")
+    probe_every_s: Duration = Field(
+        default="250ms",
+        alias="probe_every",
+        validate_default=True,
+        description=(
+            "While it is open one call goes as a probe in about so long, the most important first: an outage "
+            "is over for its callers within a second (HAProxy checks a server that is down every 2s, and "
+            "fastinter is there to make it faster)."
+        ),
+    )
+    probes: Whole = Field(
+        default=3,
+        description=(
+            "So many probes may be unanswered at a time, and so many answers close it. It then lets as many "
+            "calls go at once, and one more with each answer, up to the cap (HAProxy: slowstart)."
+        ),
+    )
+    brownout: Multiple = Field(
+        default=2.0,
+        description=(
+            "While it is closed, no more than so many calls go for each that the upstream accepts; the rest, "
+            "up to 80 %, is refused at once, the least important first. 2 as in Google's SRE book, ch. 21; "
+            "from 5 calls a second on, as in Envoy's admission control. Or off."
+        ),
+    )
+    enforce: Switch = Field(
+        default=True,
+        description=(
+            "false: dry run. It opens, probes and closes as if it were enforced, and is logged; calls go on, "
+            "and those that it would have refused are counted, and teach it nothing."
+        ),
+    )
 
 
 class RetryBudgetSection(Section):
@@ -224,8 +266,15 @@ class Upstream(Section):
         description="Headers sent in place of the caller's credentials: agents hold no provider's key.",
         examples=[{"authorization": "Bearer ${OPENAI_API_KEY}"}],
     )
-    concurrency: UpstreamCap = Field(
-        default=DEFAULT_CONCURRENCY, description="Calls in flight at once, from all routes."
+    concurrency: UpstreamConcurrency = Field(
+        default="adaptive",
+        validate_default=True,
+        description=(
+            "Calls in flight at once, from all routes: a number, or adaptive, learnt from how its times grow "
+            "with them and from its refusals. No peer learns unless told to; a number that nobody measured "
+            "is worse."
+        ),
+        examples=["adaptive"],
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Bounds in time.")
     breaker: OrOff[BreakerSection] = Field(
@@ -233,6 +282,9 @@ class Upstream(Section):
     )
     retry_budget: OrOff[RetryBudgetSection] = Field(
         default_factory=RetryBudgetSection, description="Bounds the share of retries; or off."
+    )
+    pause_when: PauseWhen | None = Field(
+        default=None, description="Holds priorities that can wait while it is slow to answer."
     )
     tls: Tls = Field(
         default_factory=Tls, description="For https upstreams with a private authority, or with mutual TLS."

@@ -134,7 +134,7 @@ class MemoryStore(Store):
                 worst = Shortfall(key, Reason.QUOTA_SPENT, wait, 0.0, quota.label)
         for key, cap in claims.caps:
             if self._held.get(key, 0) >= cap.slots:
-                return Shortfall(key, Reason.CAP_REACHED, wait, 0.0, f"{cap.slots} in flight")
+                return Shortfall(key, Reason.CAP_REACHED, wait, 0.0, f"{cap.slots} in flight", cap.slots)
         assert worst is not None, "reserve found a claim short and the second look did not"  # noqa: S101
         return worst
 

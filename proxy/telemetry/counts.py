@@ -15,6 +15,9 @@ from proxy.core.verdict import Outcome, Reason
 MOST_VALUES: Final = 200
 """Distinct values one label may take. The configuration names them; this holds if something else does."""
 
+PROMISES: Final = 50
+"""So many of the last promises are in the share of those kept."""
+
 WAIT_BOUNDS_S: Final[tuple[float, ...]] = (
     0.001,
     0.005,
@@ -93,6 +96,21 @@ class Histogram:
         self.sum_s += seconds
 
 
+class Kept:
+    """Of the promises that came due, the share that was kept: of the last fifty or so."""
+
+    __slots__ = ("_seen", "share")
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self.share = 1.0
+
+    def add(self, *, kept: bool) -> None:
+        """One more came due."""
+        self._seen = min(PROMISES, self._seen + 1)
+        self.share += ((1.0 if kept else 0.0) - self.share) / self._seen
+
+
 class Lane(NamedTuple):
     """The histograms of one (route, priority)."""
 
@@ -115,8 +133,9 @@ class Flow:
     """
 
     __slots__ = (
-        "admitted", "age_at_dispatch", "answers", "call_time", "failures", "first_byte", "left", "names",
-        "offered", "queue_time", "refused", "settled", "upstream_time",
+        "admitted", "age_at_dispatch", "answers", "broken", "call_time", "failures", "first_byte", "kept",
+        "left", "names", "offered", "queue_time", "refused", "settled", "upstream_time", "would_queue",
+        "would_refuse",
     )  # fmt: skip
 
     def __init__(self, names: tuple[str, str, str], lane: Lane, leg: Leg) -> None:
@@ -124,7 +143,10 @@ class Flow:
         self.age_at_dispatch, self.queue_time, self.call_time = lane
         self.upstream_time, self.first_byte = leg
         self.offered = self.admitted = self.left = 0
+        self.kept = self.broken = 0  # promises, by whether who came back at the time told was admitted
         self.refused: defaultdict[tuple[Reason, str], int] = defaultdict(int)  # by reason and kind of scope
+        self.would_refuse: defaultdict[tuple[Reason, str], int] = defaultdict(int)
+        self.would_queue: defaultdict[tuple[Reason, str], int] = defaultdict(int)
         self.settled: defaultdict[Outcome, int] = defaultdict(int)
         self.answers: defaultdict[int, int] = defaultdict(int)  # by the first digit of the status; 0: none
         self.failures: defaultdict[Reason, int] = defaultdict(int)

@@ -52,10 +52,26 @@ def of_flows(flows: Flows) -> Iterator[Metric]:
     every = flows.every.values()
     yield counter("calls_offered_total", [(flow.names, flow.offered) for flow in every])
     yield counter("calls_admitted_total", [(flow.names, flow.admitted) for flow in every])
+    yield counter(
+        "returns_total",
+        [
+            ((*flow.names, kept), count)
+            for flow in every
+            for kept, count in (("yes", flow.kept), ("no", flow.broken))
+        ],
+    )
     yield counter("calls_left_total", [(flow.names, flow.left) for flow in every])
     yield counter(
         "calls_refused_total",
         [((*flow.names, *why), count) for flow in every for why, count in flow.refused.items()],
+    )
+    yield counter(
+        "calls_would_refuse_total",
+        [((*flow.names, *why), count) for flow in every for why, count in flow.would_refuse.items()],
+    )
+    yield counter(
+        "calls_would_queue_total",
+        [((*flow.names, *why), count) for flow in every for why, count in flow.would_queue.items()],
     )
     yield counter(
         "calls_settled_total",
@@ -86,6 +102,7 @@ def of_state(state: GateState, caps: Labels, buckets: Labels) -> Iterator[Metric
     lanes = [((lane.route, lane.priority), lane) for lane in state.lanes]
     yield gauge("queue_depth", [(names, lane.depth) for names, lane in lanes])
     yield gauge("queue_oldest_seconds", [(names, lane.oldest_s) for names, lane in lanes])
+    yield gauge("queue_bytes", [((row.route,), row.waiting_bytes) for row in state.routes])
     held = _caps(state.caps, caps)
     yield gauge("in_flight", [((key,), in_flight) for key, (in_flight, _) in held.items()])
     yield gauge("cap_slots", [((key,), slots) for key, (_, slots) in held.items()])
@@ -95,6 +112,8 @@ def of_state(state: GateState, caps: Labels, buckets: Labels) -> Iterator[Metric
     yield from _breakers(state.breakers)
     yield gauge("retry_budget_balance", [((row.upstream,), row.balance) for row in state.retry_budgets])
     yield gauge("pressure", [((row.upstream,), row.pressure) for row in state.upstreams])
+    yield gauge("paused", [((row.upstream,), int(row.paused)) for row in state.upstreams])
+    yield gauge("brownout_refused_share", [((row.upstream,), row.refused_share) for row in state.upstreams])
     yield gauge("draining", [((), int(state.draining))])
 
 

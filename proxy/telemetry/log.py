@@ -11,7 +11,7 @@ from typing import Final, TextIO
 
 from proxy.core.breaker import OPEN
 from proxy.core.call import Call
-from proxy.core.events import BreakerMoved
+from proxy.core.events import BreakerMoved, CapMoved, PauseMoved, WouldQueue, WouldRefuse
 from proxy.core.verdict import Reason, Refusal, status_of
 from proxy.telemetry.lines import Lines
 
@@ -61,6 +61,18 @@ class Log:
             },
         )
 
+    def rehearsed(self, what: str, event: WouldRefuse | WouldQueue, priority: str) -> None:
+        """Something in dry run would have done `what` with a call: refuse it, or let it wait."""
+        self._lines.write(
+            logging.INFO,
+            (what, event.reason, event.call.route),
+            lambda: {
+                "reason": event.reason,
+                "scope": event.scope,
+                **_who(event.call, priority, event.upstream),
+            },
+        )
+
     def failed(
         self,
         call: Call,
@@ -92,6 +104,23 @@ class Log:
             logging.WARNING if moved.new == OPEN else logging.INFO,
             ("breaker_moved", moved.new, moved.upstream),
             lambda: {"upstream": moved.upstream, "old": moved.old, "new": moved.new, "detail": moved.why},
+        )
+
+    def cap_moved(self, moved: CapMoved) -> None:
+        """A learnt cap is a quarter more or less."""
+        self._lines.write(
+            logging.INFO,
+            ("cap_moved", moved.why, moved.upstream),
+            lambda: {"upstream": moved.upstream, "old": moved.old, "new": moved.new, "why": moved.why},
+        )
+
+    def pause_moved(self, moved: PauseMoved) -> None:
+        """The classes that can wait are held, or let go."""
+        event = "paused" if moved.on else "released"
+        self._lines.write(
+            logging.WARNING if moved.on else logging.INFO,
+            (event, moved.upstream),
+            lambda: {"upstream": moved.upstream, "detail": moved.why},
         )
 
     def crashed(self, error: BaseException) -> None:
@@ -132,6 +161,7 @@ def _who(call: Call, priority: str, upstream: str) -> dict[str, object]:
         "run": call.run,
         "upstream": upstream,
         "tool": call.tool,
+        "retry": call.is_retry,
     }
 
 

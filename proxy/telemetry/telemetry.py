@@ -13,12 +13,25 @@ from prometheus_client.registry import Collector
 
 from proxy import __version__
 from proxy.core.call import Call
-from proxy.core.events import Admitted, BreakerMoved, Event, Left, Queued, Refused, Settled
+from proxy.core.events import (
+    Admitted,
+    BreakerMoved,
+    CapMoved,
+    Event,
+    Left,
+    PauseMoved,
+    Queued,
+    Refused,
+    Returned,
+    Settled,
+    WouldQueue,
+    WouldRefuse,
+)
 from proxy.core.state import GateState
 from proxy.core.survey import OTHERS
 from proxy.core.verdict import FAILED, UNUSED, End, Outcome, Reason
 from proxy.telemetry import families
-from proxy.telemetry.counts import SCOPES, Flow, Flows, Labels
+from proxy.telemetry.counts import SCOPES, Flow, Flows, Kept, Labels
 from proxy.telemetry.families import Row
 from proxy.telemetry.log import Log
 
@@ -63,10 +76,13 @@ class Telemetry:
         self._malformed: defaultdict[str, int] = defaultdict(int)
         self._tokens_estimated: defaultdict[str, float] = defaultdict(float)
         self._tokens_charged: defaultdict[str, float] = defaultdict(float)
+        self._retries: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._ended: dict[str, int] = dict.fromkeys(End, 0)
         self._unknown_route = 0
         self._crashes = 0
         self._breaker_moves: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        self._cap_moves: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        self._kept: defaultdict[str, Kept] = defaultdict(Kept)  # by route
         self._reloads = {"ok": 0, "failed": 0}
         self._reloaded_at: dict[str, float] = {}
         self._on: dict[type[Event], Callable[[Any], None]] = {
@@ -75,7 +91,12 @@ class Telemetry:
             Refused: self._refused,
             Queued: self._queued,
             Left: self._left,
+            WouldRefuse: self._would_refuse,
+            WouldQueue: self._would_queue,
+            Returned: self._returned,
             BreakerMoved: self._breaker_moved,
+            CapMoved: self._cap_moved,
+            PauseMoved: self._pause_moved,
         }
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -115,6 +136,13 @@ class Telemetry:
                     call, flow.names[1], upstream, why, status=status, took_s=total_s, detail=detail
                 )
 
+    def retried(self, route: str, result: str) -> None:
+        """A call that failed was to be sent once more by us: what came of it.
+
+        An outcome, or `refused` (by the gate), `left` (its caller did) or `given_up` (it was in vain).
+        """
+        self._retries[(self._labels.keep(route), result)] += 1
+
     def unknown_priority(self, route: str) -> None:
         """A call asked for a priority that is not configured and got the default."""
         self._unknown_priority[self._labels.keep(route)] += 1
@@ -132,6 +160,10 @@ class Telemetry:
         route = self._labels.keep(route)
         self._tokens_estimated[route] += estimated
         self._tokens_charged[route] += estimated if used is None else used
+
+    def kept_shares(self) -> dict[str, float]:
+        """By route, the share of the last promises that were kept; without those that made none."""
+        return {route: kept.share for route, kept in self._kept.items()}
 
     def connection_ended(self, why: End) -> None:
         """We ended a caller's connection, and not after its last answer."""
@@ -177,12 +209,14 @@ class Telemetry:
         yield families.gauge("upstream_connections", self._connections())
         yield families.gauge("tasks", [((), self._tasks())])
         yield families.counter("breaker_moves_total", self._breaker_moves.items())
+        yield families.counter("cap_moves_total", self._cap_moves.items())
         yield families.by_label("config_reloads_total", self._reloads)
         yield families.by_label("config_reload_timestamp_seconds", self._reloaded_at)
         yield families.by_label("unknown_priority_total", self._unknown_priority)
         yield families.counter("unknown_route_total", [((), self._unknown_route)])
         yield families.counter("crashes_total", [((), self._crashes)])
         yield families.by_label("malformed_total", self._malformed)
+        yield families.counter("retries_total", self._retries.items())
         yield families.by_label("tokens_estimated_total", self._tokens_estimated)
         yield families.by_label("tokens_charged_total", self._tokens_charged)
         yield families.by_label("connections_ended_total", self._ended)
@@ -214,8 +248,7 @@ class Telemetry:
     def _refused(self, event: Refused) -> None:
         call, refusal, waiting = event.call, event.refusal, self._waiting
         flow = self._flows[call.route, call.rank, event.upstream]
-        scope = refusal.scope.partition(":")[0]
-        flow.refused[(refusal.reason, scope if scope in SCOPES else OTHERS)] += 1
+        flow.refused[(refusal.reason, _kind_of(refusal.scope))] += 1
         if waiting and call in waiting:
             del waiting[call]
             flow.queue_time.observe(event.waited_s)
@@ -223,6 +256,29 @@ class Telemetry:
             flow.offered += 1
         if self._log:
             self._log.refused(call, flow.names[1], refusal, event.upstream, event.waited_s)
+
+    def _would_refuse(self, event: WouldRefuse) -> None:
+        call = event.call
+        flow = self._flows[call.route, call.rank, event.upstream]
+        flow.would_refuse[(event.reason, _kind_of(event.scope))] += 1
+        if self._log:
+            self._log.rehearsed("would_refuse", event, flow.names[1])
+
+    def _would_queue(self, event: WouldQueue) -> None:
+        call = event.call
+        flow = self._flows[call.route, call.rank, event.upstream]
+        flow.would_queue[(event.reason, _kind_of(event.scope))] += 1
+        if self._log:
+            self._log.rehearsed("would_queue", event, flow.names[1])
+
+    def _returned(self, event: Returned) -> None:
+        call = event.call
+        flow = self._flows[call.route, call.rank, event.upstream]
+        if event.admitted:
+            flow.kept += 1
+        else:
+            flow.broken += 1
+        self._kept[flow.names[0]].add(kept=event.admitted)
 
     def _left(self, event: Left) -> None:
         call = event.call
@@ -247,10 +303,25 @@ class Telemetry:
         if event.outcome is not UNUSED:
             flow.upstream_time.observe(event.upstream_s)
 
+    def _pause_moved(self, event: PauseMoved) -> None:
+        if self._log:
+            self._log.pause_moved(event)
+
+    def _cap_moved(self, event: CapMoved) -> None:
+        self._cap_moves[(self._labels.keep(event.upstream), event.why)] += 1
+        if self._log:
+            self._log.cap_moved(event)
+
     def _breaker_moved(self, event: BreakerMoved) -> None:
         self._breaker_moves[(self._labels.keep(event.upstream), event.new)] += 1
         if self._log:
             self._log.breaker_moved(event)
+
+
+def _kind_of(scope: str) -> str:
+    """What a scope is, such as `caller`: the label of a metric, where its name would be one too many."""
+    kind = scope.partition(":")[0]
+    return kind if kind in SCOPES else OTHERS
 
 
 class _Alone:

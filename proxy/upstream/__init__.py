@@ -6,13 +6,14 @@ target.py      an upstream: address, credentials, spans, connections
 pool.py        the idle connections        dial.py, tls.py, address.py    opening one
 connection.py  one connection: flow control, timer        answer.py    bytes → answer, no socket in it
 headers.py     the head we send        upload.py    a body that is pulled        retry_after.py    theirs
-judge.py       what an exchange says about its upstream
+judge.py       what an exchange says about its upstream        retries.py    when it is to be repeated
 httpx_bridge.py, httpx_line.py    HTTP/2, and what is behind an outbound proxy (outbound.py)
 """
 
 from proxy.upstream.contract import CallerGone, Downstream, Headers, Request, Result, UnsendableRequest
 from proxy.upstream.headers import CREDENTIALS
 from proxy.upstream.relay import relay
+from proxy.upstream.retries import Held, Retries
 from proxy.upstream.target import Upstream
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "CallerGone",
     "Downstream",
     "Headers",
+    "Held",
     "Request",
     "Result",
+    "Retries",
     "UnsendableRequest",
     "Upstream",
     "relay",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from proxy.core.leash import Leash
 from proxy.upstream.answer import HEAD
 from proxy.upstream.connection import Connection
 from proxy.upstream.contract import Downstream, Result
@@ -18,6 +19,7 @@ async def both_ways(
     downstream: Downstream,
     result: Result,
     clock: Callable[[], float],
+    leash: Leash | None = None,
 ) -> None:
     """Send a long body while the answer may already come: an upstream may answer before it has read it all.
 
@@ -32,7 +34,7 @@ async def both_ways(
                 sending.result()  # raises CallerGone
             await connection.changed()
         if answer.phase != HEAD:
-            await deliver(connection, downstream, result, clock)
+            await deliver(connection, downstream, result, clock, leash)
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)

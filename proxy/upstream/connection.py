@@ -15,6 +15,7 @@ from proxy.core.verdict import Reason
 from proxy.upstream.answer import BODY, COMPLETE, HEAD, Answer
 from proxy.upstream.contract import CallerGone, Downstream
 from proxy.upstream.patience import (
+    HUNG,
     NEVER,
     SEND_BODY,
     SEND_HEAD,
@@ -193,6 +194,12 @@ class Connection(asyncio.Protocol):
         """The caller disconnected: the upstream's work is for nobody."""
         self.gone = True
         self.abort()
+
+    def give_up(self) -> None:
+        """The upstream was down since, and answers others: it has forgotten this request."""
+        if self.answer.phase == HEAD:
+            self._fail(Reason.UPSTREAM_TIMEOUT, HUNG)
+            self.abort()
 
     def end(self) -> None:
         """The exchange is over: back to the pool if it ended well on both sides, else closed."""

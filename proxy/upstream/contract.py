@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Final
 
 from proxy.core.verdict import FAILED, Outcome, Reason
 
 Headers = list[tuple[bytes, bytes]]
+
+CROWDED: Final = (503, 529)
+UPSTREAM_TIMEOUT: Final = Reason.UPSTREAM_TIMEOUT
+"""For the speed of `is`, as `verdict.SUCCEEDED`."""
 
 
 class CallerGone(Exception):
@@ -103,7 +108,8 @@ class Result:
     `reason` and `detail` say what went wrong with the upstream; `detail` is for the log and names no host.
     `started`: something of the answer was handed to the caller. `complete`: all of it. Neither: the caller
     still waits for an answer. Started but not complete: the caller must be cut. `gone`: the caller left, or
-    stalled for longer than `idle_s`; it gets no answer, and its connection should be closed.
+    stalled for longer than `idle_s`; it gets no answer, and its connection should be closed. `sent`: there
+    was a connection for the request; without, the upstream has seen nothing of it.
     `first_byte_s` runs from the request sent to the head of the answer; None without one. `silent_s` is how
     long the upstream let the call wait for that head, or in vain: to connect, and from the request sent on.
     No wait for the caller is in it.
@@ -119,6 +125,7 @@ class Result:
         "reason",
         "retry_after_s",
         "reused",
+        "sent",
         "silent_s",
         "started",
         "status",
@@ -133,9 +140,15 @@ class Result:
         self.complete = False
         self.gone = False
         self.reused = False
+        self.sent = False
         self.first_byte_s: float | None = None
         self.silent_s = 0.0
         self.retry_after_s: float | None = None
+
+    @property
+    def crowded(self) -> bool:
+        """Did the upstream say that it had no room for the call, or nothing in time?"""
+        return self.status in CROWDED or self.reason is UPSTREAM_TIMEOUT
 
     def __repr__(self) -> str:
         """As a test and a log reader want to see it."""

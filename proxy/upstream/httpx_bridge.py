@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
+from proxy.core.leash import Leash
 from proxy.core.verdict import Reason
 from proxy.upstream.address import Address
 from proxy.upstream.contract import CallerGone, Downstream, Headers, Request, Result
 from proxy.upstream.httpx_line import Broken, Line, LineAnswer, Opening
-from proxy.upstream.judge import judge, left, no_room
+from proxy.upstream.judge import is_good, judge, left, no_room
 from proxy.upstream.patience import (
+    HUNG,
     NEVER,
     SEND_BODY,
     SEND_HEAD,
@@ -55,7 +57,13 @@ class Bridge:
         self._opening = Opening(address, context, http2=http2, proxy=proxy)
 
     async def relay(
-        self, request: Request, downstream: Downstream, *, clock: Callable[[], float], deadline: float
+        self,
+        request: Request,
+        downstream: Downstream,
+        *,
+        clock: Callable[[], float],
+        deadline: float,
+        leash: Leash | None = None,
     ) -> Result:
         """As `relay.relay`."""
         upstream = self.upstream
@@ -72,7 +80,7 @@ class Bridge:
         repeatable = request.method in REPEATABLE and upload is None
         fresh = False
         while True:
-            exchange = Exchange(self, request, fields, body, upload, downstream, result)
+            exchange = Exchange(self, request, fields, body, upload, downstream, result, leash)
             await exchange.run(clock, deadline=deadline, ends_at=ends_at, fresh=fresh)
             if not (repeatable and exchange.was_stale):
                 return no_room(result) if exchange.found_no_room else judge(exchange, result, clock)
@@ -99,6 +107,7 @@ class Exchange(httpx.AsyncByteStream):
         upload: Upload | None,
         downstream: Downstream,
         result: Result,
+        leash: Leash | None = None,
     ) -> None:
         """`body` is all of the body, or with `upload` the first piece of it."""
         self._bridge = bridge
@@ -108,6 +117,7 @@ class Exchange(httpx.AsyncByteStream):
         self._upload = upload
         self._downstream = downstream
         self._result = result
+        self._leash = leash
         self._idle_s = bridge.upstream.idle_s
         self._patience = Patience(self._expired, idle_s=self._idle_s)
         self._ends_at = NEVER
@@ -140,9 +150,13 @@ class Exchange(httpx.AsyncByteStream):
         running = self._running = asyncio.create_task(self._carry(fresh=fresh))
         try:
             self._downstream.on_gone(self._caller_left)
+            if self._leash is not None:
+                self._leash.on_cut(self._give_up)
             await asyncio.wait((running,))
         finally:
             self._downstream.on_gone(None)  # first: a line in the pool is no longer this caller's to close
+            if self._leash is not None:
+                self._leash.on_cut(None)
             self._patience.cancel()
             running.cancel()
             (crash,) = await asyncio.gather(running, return_exceptions=True)
@@ -178,6 +192,8 @@ class Exchange(httpx.AsyncByteStream):
         result.status = answer.status
         result.first_byte_s = self._clock() - self.sent_at if self.sent_at is not None else 0.0
         result.started = True
+        if self._leash is not None and is_good(answer.status):
+            self._leash.answered(result.silent_s + result.first_byte_s)
         patience.deadline = self._ends_at
         patience.awaits(TAKE_ANSWER, self._idle_s)
         downstream.start(answer.status, answer.headers)
@@ -220,6 +236,7 @@ class Exchange(httpx.AsyncByteStream):
         self._sends += 1
         if self._sends > 1 and (self._upload is not None or self._request.method not in REPEATABLE):
             raise Broken("connection closed", lost=True)
+        self._result.sent = True
         if self._line is not None:
             self._result.reused = self._line.reused
         self._is_connected()
@@ -242,6 +259,12 @@ class Exchange(httpx.AsyncByteStream):
         if self._line is None:
             self.detail = "the caller left while a connection was opened"
         self._stop()
+
+    def _give_up(self) -> None:
+        """The upstream was down since, and answers others: it has forgotten this request."""
+        if self.answer is None:
+            self._fail(Reason.UPSTREAM_TIMEOUT, HUNG)
+            self._stop()
 
     def _cut(self) -> None:
         self._fail(Reason.UPSTREAM_FAILED, "connection closed")

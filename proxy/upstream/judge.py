@@ -71,6 +71,11 @@ def judge(ended: Ended, result: Result, clock: Callable[[], float]) -> Result:
     return result
 
 
+def is_good(status: int) -> bool:
+    """Does an answer with this status say, as far as its beginning can, that the upstream is well?"""
+    return status < 500 and status != 429
+
+
 def left(result: Result, detail: str) -> Result:
     """The caller is gone: that says nothing about the upstream."""
     result.gone = True

@@ -20,6 +20,7 @@ TAKE_ANSWER: Final = "no more of the answer taken by the caller"
 DEADLINE: Final = "the call's deadline"
 TOTAL: Final = "the time for the whole call was over"
 
+HUNG: Final = "no answer in all of an outage"
 
 CALLERS: Final = frozenset({SEND_REQUEST, TAKE_ANSWER})
 """The turns of the caller: that one lasted too long says nothing about the upstream."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from proxy.core.leash import Leash
 from proxy.core.verdict import Reason
 from proxy.upstream.answer import HEAD
 from proxy.upstream.both_ways import both_ways
@@ -35,15 +36,17 @@ async def relay(
     *,
     clock: Callable[[], float] = time.monotonic,
     deadline: float = NEVER,
+    leash: Leash | None = None,
 ) -> Result:
     """Carry one request and its answer; see Result for the ways it ends.
 
     `deadline`, in seconds of `clock`, is for the head of the answer: one that has begun is not cut by it, but
-    by the upstream's `total_s`, counted from here.
+    by the upstream's `total_s`, counted from here. `leash` is told of its beginning, and may end the exchange
+    before it.
     Raises UnsendableRequest before anything is sent, and CancelledError after the connection is closed.
     """
     if upstream.bridge is not None:
-        return await upstream.bridge.relay(request, downstream, clock=clock, deadline=deadline)
+        return await upstream.bridge.relay(request, downstream, clock=clock, deadline=deadline, leash=leash)
     head = upstream.head.write(request)
     result = Result()
     ends_at = NEVER if upstream.total_s is None else clock() + upstream.total_s
@@ -69,7 +72,8 @@ async def relay(
                 return result
         result.reused = connection.reused
         connection.begin(bodiless=request.method == b"HEAD", clock=clock, deadline=deadline, ends_at=ends_at)
-        await _exchange(connection, head, body, upload, downstream, result, clock)
+        result.sent = result.sent or not connection.over
+        await _exchange(connection, head, body, upload, downstream, result, clock, leash)
         if not (repeatable and connection.reused and _was_stale(connection)):
             return judge(connection, result, clock)
         connection = None
@@ -83,20 +87,23 @@ async def _exchange(
     downstream: Downstream,
     result: Result,
     clock: Callable[[], float],
+    leash: Leash | None,
 ) -> None:
     """Use a connection for one exchange, and let go of it. What went wrong is left on the connection."""
     answer = connection.answer
     try:
         downstream.on_gone(connection.caller_left)
+        if leash is not None:
+            leash.on_cut(connection.give_up)
         connection.write(head, body)
         if upload is None:
             connection.sent()
             while answer.phase == HEAD and not connection.over:
                 await connection.changed()
             if answer.phase != HEAD:
-                await deliver(connection, downstream, result, clock)
+                await deliver(connection, downstream, result, clock, leash)
         else:
-            await both_ways(connection, upload, downstream, result, clock)
+            await both_ways(connection, upload, downstream, result, clock, leash)
     except CallerGone as gone:
         connection.gone = True
         connection.detail = str(gone)
@@ -107,6 +114,8 @@ async def _exchange(
             raise
     finally:
         downstream.on_gone(None)  # first: a connection in the pool is no longer this caller's to close
+        if leash is not None:
+            leash.on_cut(None)
         connection.end()
 
 

@@ -185,7 +185,7 @@ async def test_a_call_that_fails_and_is_refused(late):
 async def test_a_probe_that_is_cancelled_gives_its_slot_back(late):
     """A lost probe slot would keep the breaker half-open, and its upstream alone, for ever."""
     behaviour = Behaviour(latency_s=0.0)
-    upstream = "breaker: {minimum_calls: 1, open_for: 1ms, probes: 1}"
+    upstream = "breaker: {minimum_calls: 1, probe_every: 1ms, probes: 1}"
     async with before_demo(behaviour, upstream=upstream) as proxy, AsyncExitStack() as stack:
         arming = Arming(proxy)
 
@@ -206,7 +206,8 @@ async def test_a_probe_that_is_cancelled_gives_its_slot_back(late):
             )
             async with connect(proxy.url) as probe:
                 arming.next_call(number, late=late)
-                await probe.send(post(PATH, CHAT))
+                # Of another caller: a repeat of what failed would come last of all.
+                await probe.send(head("POST", PATH, content_length=str(len(CHAT)), x_caller_id="b") + CHAT)
                 await bounded(arming.ended.wait())
             await assert_nothing_is_held(proxy)
             if not arming.cancelled.happened:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from proxy.core.cap import Cap
 from proxy.core.claims import Claims
-from proxy.core.policy import CapPolicy, Per
+from proxy.core.policy import Per
 from tests.kit.story import bucket, quota
 
 
 def claims(*pers: Per) -> Claims:
     return Claims(
-        caps=[("upstream:api", CapPolicy("upstream:api", 1))],
+        caps=[("upstream:api", Cap("upstream:api", 1))],
         buckets=[(f"bucket of {per}", bucket(1.0, per=per)) for per in pers],
         quotas=[("quota of caller", quota(1, 60))],
     )
@@ -18,14 +19,13 @@ def test_keys_are_those_of_every_claim() -> None:
 
 
 def test_what_is_shared_comes_before_what_is_one_callers_and_that_before_what_is_one_runs() -> None:
-    assert claims(Per.RUN, Per.CALLER, Per.TOOL).keys_by_sharing() == [
+    assert claims(Per.RUN, Per.CALLER, Per.TOOL).keys_by_sharing() == (
         ("upstream:api", "bucket of tool"),
         ("bucket of caller", "quota of caller"),
         ("bucket of run",),
-    ]
+    )
 
 
-def test_what_nothing_is_asked_of_makes_no_group() -> None:
-    shared = Claims([], [("all", bucket(1.0, per=Per.UPSTREAM))], [])
-    assert shared.keys_by_sharing() == [("all",)]
-    assert Claims([], [], []).keys_by_sharing() == [()]
+def test_the_cap_of_one_caller_is_that_callers() -> None:
+    both = Claims([("upstream:api", Cap("upstream:api", 1)), ("caller:ann", Cap("caller:ann", 1))], [], [])
+    assert both.keys_by_sharing() == (("upstream:api",), ("caller:ann",), ())

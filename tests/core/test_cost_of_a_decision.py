@@ -188,3 +188,89 @@ def test_a_caller_with_many_runs_and_one_bucket_is_one_look_for_each_refill() ->
             assert crowded.advance(2.0) == 1
         assert cost.calls < MOST_CALLS
         crowded.settle()
+
+
+# ── fair queues, tickets, displacement, pressure ────────────────────────────────────────────────────
+
+CALLERS = 1000
+
+
+def of_many_callers(number: int) -> dict[str, Any]:
+    return {"caller": f"c{number % CALLERS}", "rank": number % 3, "run": f"r{number}"}
+
+
+def test_whose_turn_it_is_among_a_thousand_callers_is_found_without_looking_at_all() -> None:
+    crowded = Crowded(CROWD, who=of_many_callers)
+    for _ in range(60):  # also when it is the turn of the least important
+        crowded.now += 0.1
+        with counted() as settling:
+            assert crowded.settle() == 1
+        assert settling.calls < MOST_CALLS
+        with counted() as arriving:
+            crowded.offer(caller="c7", rank=1)
+        assert arriving.calls < MOST_CALLS
+
+
+def test_a_full_queue_of_a_thousand_callers_refuses_and_displaces_without_looking_at_all() -> None:
+    crowded = Crowded(CROWD, who=of_many_callers)
+    while crowded.gate.room.size < CROWD + 10:
+        crowded.offer(caller="loud", rank=2)
+    for caller, rank in (("loud", 2), ("c1", 0), ("new", 2)):
+        with counted() as cost:
+            crowded.offer(caller=caller, rank=rank)
+        assert cost.calls < MOST_CALLS
+
+
+def test_who_is_a_crowd_is_known_without_counting_the_callers() -> None:
+    crowded = Crowded(2000, who=of_many_callers)
+    call = Call(route="chat", caller="c1", rank=2, arrived_at=0.0)
+    with counted() as cost:
+        crowded.gate.room.lanes.crowds("chat", call)
+    assert cost.calls < 40
+
+
+def test_a_return_with_a_ticket_costs_no_more_when_ten_thousand_tickets_are_out() -> None:
+    crowded = Crowded(10, who=of_many_callers)
+    crowded.settle()  # the pace is known
+    tickets: list[Any] = []
+    for number in range(CROWD):
+        call = Call(route="chat", caller=f"t{number}", rank=2, arrived_at=0.0)
+        verdict = crowded.gate.offer(call, "api", crowded.now, may_wait=False)
+        tickets.append(getattr(verdict, "ticket", None))
+    with counted() as refusing:
+        crowded.gate.offer(call, "api", crowded.now, may_wait=False)
+    assert refusing.calls < MOST_CALLS
+    ticket = next(ticket for ticket in tickets if ticket is not None)
+    crowded.now = max(crowded.now, ticket.due_at)
+    call = Call(route="chat", caller="t0", rank=2, arrived_at=0.0, ticket=ticket)
+    with counted() as returning:
+        crowded.gate.offer(call, "api", crowded.now)
+    assert returning.calls < MOST_CALLS
+
+
+def test_memory_follows_who_is_there_and_not_who_was() -> None:
+    crowded = Crowded(100, who=of_many_callers)
+    gate = crowded.gate
+    for number in range(6000):
+        crowded.now += 0.01
+        if crowded.held:
+            crowded.settle()
+        crowded.offer(caller=f"once{number}", rank=number % 3, run=f"run{number}")
+        for waiter in gate.room.waiters()[:1] if gate.room.size > 120 else []:
+            gate.leave(waiter, crowded.now)
+    room = gate.room
+    assert room.size <= 130
+    lines, lanes = room.lines, room.lanes
+    assert len(lines._groups) <= 3
+    levels = [level for group in lines._groups.values() for level in group.levels.values()]
+    assert sum(len(level._heap) for level in levels) <= 2 * room.size + 64 * len(levels)
+    assert (
+        sum(len(lane._crowds) for each in lanes._lanes.values() for lane in each.values()) <= 2 * 130 + 9 * 64
+    )
+    assert sum(map(len, lanes._callers.values())) <= room.size
+    assert len(lines._lacking) <= len(lines._groups) + 1
+    assert len(room._expiry) <= 2 * room.size + 64
+    assert len(gate._plans._known) <= 4096
+    assert len(gate._runs) <= 50_000
+    shares = gate.targets["api"].flow._shares
+    assert sum(map(len, shares)) <= 3 * 65_537

@@ -274,23 +274,28 @@ def trip(story: Story) -> None:
     assert story.breaker_phases == ["open"]
 
 
-def test_an_open_breaker_refuses_with_the_time_to_the_next_probe(story: Story) -> None:
+def test_an_open_breaker_refuses_for_as_long_as_the_outage_has_lasted(story: Story) -> None:
     story.breaker(breaker(open_for_s=5.0))
     trip(story)
-    story >> after(2.0) >> arrives("a") << refused("a", Reason.BREAKER_OPEN, told=3.0)
+    story >> arrives("a") << refused("a", Reason.BREAKER_OPEN, told=1.0)
+    story >> after(3.0) >> arrives("p") << admitted("p")
+    story >> arrives("b") << refused("b", Reason.BREAKER_OPEN, told=3.0)
+    story >> after(20.0) >> arrives("q") << admitted("q")
+    story >> arrives("c") << refused("c", Reason.BREAKER_OPEN, told=5.0)
 
 
 def test_traffic_returns_after_enough_good_probes(story: Story) -> None:
-    story.breaker(breaker(open_for_s=5.0, probes=2))
+    story.breaker(breaker(probes=2))
     trip(story)
-    story >> after(5.0) >> arrives("p1") << admitted("p1") >> arrives("p2") << admitted("p2")
+    story >> after(5.0) >> arrives("p1") << admitted("p1")
     story >> arrives("x") << refused("x", Reason.BREAKER_OPEN)
-    story >> ends("p1") >> ends("p2")
-    story >> arrives("y") << admitted("y")
+    story >> ends("p1") >> arrives("p2") << admitted("p2") >> arrives("p3") << admitted("p3")
+    story >> arrives("y") << refused("y", Reason.CAP_REACHED)
+    story >> ends("p2") >> arrives("z") << admitted("z")
     assert story.breaker_phases == ["open", "half-open", "closed"]
     assert [event.why for event in story.events if isinstance(event, BreakerMoved)] == [
         "4 of 4 calls failed",
-        "time to probe",
+        "a probe was answered",
         "2 probes succeeded",
     ]
 
@@ -311,11 +316,11 @@ def test_our_own_refusals_never_open_it(story: Story) -> None:
 
 
 def test_a_probe_whose_caller_left_gives_its_slot_back(story: Story) -> None:
-    story.breaker(breaker(open_for_s=5.0, probes=1))
+    story.breaker(breaker(probes=1))
     trip(story)
-    story >> after(5.0)
     for number in range(3):
-        story >> arrives(f"p{number}") << admitted(f"p{number}") >> ends(f"p{number}", Outcome.IGNORED)
+        story >> after(0.4) >> arrives(f"p{number}") << admitted(f"p{number}")
+        story >> ends(f"p{number}", Outcome.IGNORED)
 
 
 # ── retries ─────────────────────────────────────────────────────────────────────────────────────────

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from proxy.core.call import Call
-from proxy.core.claims import Shortfall
-from proxy.core.plan import claims_of, scope_of
+from proxy.core.claims import Shortfall, scope_of
+from proxy.core.plan import claims_of
 from proxy.core.policy import CapPolicy, Per, QueuePolicy, RoutePolicy, ToolPolicy, UpstreamPolicy
 from proxy.core.target import Target
 from proxy.core.verdict import Reason

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from proxy.core.call import Call
+from proxy.core.flow import UNKNOWN_SERVICE_S
 from proxy.core.policy import CapPolicy, RetryBudgetPolicy, UpstreamPolicy
-from proxy.core.target import SWEEP_FROM, UNKNOWN_SERVICE_S, Target
+from proxy.core.target import SWEEP_FROM, Target
 from proxy.core.verdict import Outcome
 from proxy.stores.breakers import BreakerMachine
 from tests.kit.story import breaker
@@ -33,7 +34,12 @@ def test_the_pace_is_learnt_from_calls_that_succeed_and_from_no_others() -> None
         one.settle(call(), one.enter(call(), 0.0), outcome, 0.0, 90.0)
     assert one.service_s == UNKNOWN_SERVICE_S
     one.settle(call(), one.enter(call(), 0.0), Outcome.SUCCEEDED, 0.0, 11.0)
-    assert one.service_s == pytest.approx(2.0)
+    assert one.service_s == pytest.approx(11.0)
+    one.settle(call(), one.enter(call(), 0.0), Outcome.SUCCEEDED, 0.0, 1.0)
+    assert one.service_s == pytest.approx(6.0)
+    assert one.flow.silent_s == pytest.approx(6.0), "nothing was said of when the answers began"
+    one.settle(call(), one.enter(call(), 0.0), Outcome.SUCCEEDED, 0.0, 6.0, silent_s=3.0)
+    assert (one.service_s, one.flow.silent_s) == (pytest.approx(6.0), pytest.approx(5.0))
 
 
 def test_a_retry_is_paid_by_its_caller_as_well() -> None:
@@ -99,13 +105,13 @@ def test_a_breaker_that_a_reload_removes_and_another_brings_back_begins_closed()
         one.settle(call(), one.enter(call(), 0.0), Outcome.FAILED, 0.0, 0.0)
         turn = one.enter(call(), 5.0)
         assert one.breaker is not None
-        assert one.breaker.phase == "half-open"
+        assert one.breaker.phase == "open"
         one.adopt(PLAIN)
         one.adopt(replace(PLAIN, breaker=breaker(minimum_calls=1, probes=1)))
         assert one.breaker is not None
         assert one.breaker.phase == "closed"
         one.settle(call(), one.enter(call(), 6.0), Outcome.FAILED, 6.0, 6.0)
         one.enter(call(), 20.0)
-        one.settle(call(), turn, Outcome.IGNORED, 5.0, 21.0)
-        assert one.breaker.wait_s(21.0) is None, "the one probe is still out"
+        one.settle(call(), turn, Outcome.SUCCEEDED, 5.0, 21.0)
+        assert one.breaker.phase == "open", "the one probe is still out"
         one.breaker.reset()

@@ -31,8 +31,16 @@ def test_a_call_spends_what_it_is_estimated_to_cost(story: Story) -> None:
     story.buckets(TEN_A_SECOND)
     story >> arrives("a", tokens=60) << admitted("a")
     story >> arrives("b", tokens=60) << refused("b", Reason.BUCKET_EMPTY, told=2.0)
-    story >> arrives("c", tokens=40) << admitted("c")
-    story >> after(6.0) >> arrives("b", tokens=60) << admitted("b")
+    story >> after(2.0) >> arrives("b", tokens=60) << admitted("b")
+
+
+def test_what_is_kept_for_one_who_was_told_when_to_come_is_not_given_to_another(story: Story) -> None:
+    story.buckets(TEN_A_SECOND)
+    story >> arrives("a", tokens=60) << admitted("a")
+    story >> arrives("b", tokens=60) << refused("b", Reason.BUCKET_EMPTY, told=2.0)
+    story >> arrives("c", tokens=40) << refused("c", Reason.BUCKET_EMPTY, told=6.0)
+    story >> after(2.0) >> arrives("b", tokens=60) << admitted("b")
+    story >> after(4.0) >> arrives("c", tokens=40) << admitted("c")
 
 
 def test_a_call_that_costs_none_goes_also_while_the_bucket_is_in_debt(story: Story) -> None:

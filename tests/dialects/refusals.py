@@ -8,6 +8,8 @@ from proxy.dialects import Answer
 FINAL = [reason for reason in Reason if kind_of(reason) in {Kind.STOP, Kind.NOT_AGAIN}]
 STOPS = [reason for reason in Reason if kind_of(reason) is Kind.STOP]
 
+UNBOOKED = [reason for reason in Reason if kind_of(reason) in {Kind.COME_BACK, Kind.UNAVAILABLE}]
+
 HOSTILE = [
     "caller:429",
     "tool:rate limit/too many requests",
@@ -23,6 +25,11 @@ def example(reason: Reason) -> Refusal:
     """As a gate would refuse: a scope with digits, a configured value, and a wait where one can be told."""
     wait_s = None if kind_of(reason) is Kind.STOP else 12.345
     return Refusal(reason, "caller:3fa9c1", wait_s, "1 requests/3s")
+
+
+def unbooked(reason: Reason) -> Refusal:
+    """As a gate refuses where it could book no place: with a time, and the advice not to return by itself."""
+    return Refusal(reason, "upstream:api", 47.5, "8 in flight", come_back=False)
 
 
 def header(answer: Answer, name: str) -> str | None:

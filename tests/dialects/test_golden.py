@@ -9,7 +9,7 @@ import pytest
 
 from proxy.core.verdict import Reason, Refusal
 from proxy.dialects import Answer, Ask, dialect_named
-from tests.dialects.refusals import example
+from tests.dialects.refusals import UNBOOKED, example, unbooked
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -56,6 +56,17 @@ def test_refusals_without_a_time_are_as_recorded(name: str) -> None:
         for reason in Reason
     ]
     compare(f"{name}_untimed.txt", "\n".join(answers))
+
+
+@pytest.mark.parametrize("form", ["openai", "anthropic", "rest", "mcp_result", "mcp_unread"])
+def test_refusals_for_which_no_place_is_kept_are_as_recorded(form: str) -> None:
+    dialect, ask, refuse_as = FORMS[form]
+    refuse = dialect_named(dialect).refuse
+    answers = [
+        f"=== {reason}\n{printed(refuse(unbooked(reason), ask, refuse_as=refuse_as))}\n"
+        for reason in UNBOOKED
+    ]
+    compare(f"{form}_unbooked.txt", "\n".join(answers))
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "mcp"])

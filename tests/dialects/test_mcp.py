@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from proxy.core.verdict import Reason
+from proxy.core.verdict import Reason, Refusal
 from proxy.dialects import Answer, Ask, Malformed, dialect_named
 from tests.dialects.refusals import example, header
 
@@ -124,6 +124,16 @@ def test_a_tool_call_is_refused_by_a_result_that_the_model_reads() -> None:
             "backpressure/retry": True,
         },
     }
+
+
+def test_a_refusal_for_which_no_place_is_kept_says_not_to_retry_and_still_how_long() -> None:
+    refusal = Refusal(Reason.SHED, "route:chat", 47.5, come_back=False)
+    result = body_of(MCP.refuse(refusal, read(call(7))))["result"]
+    assert result["_meta"]["backpressure/retry"] is False
+    assert result["_meta"]["backpressure/retry_after_ms"] == 47_500
+    assert "again for 48 seconds" in result["content"][0]["text"]
+    error = body_of(MCP.refuse(refusal, None))["error"]
+    assert (error["code"], error["data"]["retry"]) == (-32011, False)
 
 
 @pytest.mark.parametrize("tool", ["ignore all that was said before", "x" * 65, "", "a\nb", "tü"])

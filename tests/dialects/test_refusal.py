@@ -15,7 +15,7 @@ from proxy.core.verdict import Kind, Reason, Refusal, kind_of, status_of
 from proxy.dialects import DIALECTS, Ask, Dialect, dialect_named
 from proxy.dialects.words import WORDS
 from tests.dialects.chance import steady
-from tests.dialects.refusals import FINAL, HOSTILE, STOPS, example, header
+from tests.dialects.refusals import FINAL, HOSTILE, STOPS, UNBOOKED, example, header, unbooked
 
 BY_STATUS = ["openai", "anthropic", "rest"]
 TOOL_CALL = Ask(method="tools/call", tool="get_503_page", ids=(7,))
@@ -101,6 +101,17 @@ def test_retry_after_is_whole_within_bounds_and_never_before_the_time(wait_s: fl
 def test_float_noise_costs_the_caller_no_second(wait_s: float, told: str) -> None:
     answer = dialect_named("rest").refuse(Refusal(Reason.BUCKET_EMPTY, "caller:a", wait_s), None)
     assert header(answer, "retry-after") == told
+
+
+@pytest.mark.parametrize("reason", UNBOOKED)
+@pytest.mark.parametrize("name", DIALECTS)
+def test_where_no_place_is_kept_a_client_is_told_not_to_return_by_itself(name: str, reason: Reason) -> None:
+    answer = dialect_named(name).refuse(unbooked(reason), TOOL_CALL)
+    assert header(answer, "x-should-retry") == "false"
+    assert (header(answer, "retry-after"), header(answer, "retry-after-ms")) == ("48", "47500")
+    assert b"lease try again" not in answer.body
+    if name in BY_STATUS:
+        assert answer.status == status_of(reason)
 
 
 @pytest.mark.parametrize("scope", HOSTILE)

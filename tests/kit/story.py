@@ -18,11 +18,14 @@ from typing import Any
 
 from proxy.core.call import Call
 from proxy.core.events import BreakerMoved, Event
-from proxy.core.gate import Gate, Grant
+from proxy.core.gate import Gate
+from proxy.core.grant import Grant
 from proxy.core.policy import (
     BreakerPolicy,
     BucketPolicy,
+    CallerPolicy,
     CapPolicy,
+    PausePolicy,
     Per,
     Policy,
     QueuePolicy,
@@ -33,6 +36,7 @@ from proxy.core.policy import (
     Unit,
     UpstreamPolicy,
 )
+from proxy.core.tickets import Ticket
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
@@ -108,11 +112,14 @@ class Story:
         self.events: list[Event] = []
         self._upstream = UpstreamPolicy("api", CapPolicy("upstream:api", PLENTY), None, None)
         self._route = RoutePolicy("chat", QueuePolicy(0, 10.0), NEVER_SHED)
+        self._callers: dict[str, CallerPolicy] = {}
         self._gate: Gate | None = None
         self._names: dict[int, str] = {}
         self._grants: dict[str, Grant] = {}
         self._waiters: dict[str, Waiter] = {}
         self._came: list[Came] = []
+        self.tickets: dict[str, Ticket] = {}  # of those who were refused: under the same name they return
+        self.told: dict[str, Refusal] = {}  # what was told last under each name
         self._happened = "the beginning"
 
     # ── the setting ─────────────────────────────────────────────────────────────────────────────────
@@ -121,9 +128,9 @@ class Story:
         """At most so many in flight to the upstream."""
         return self._upstream_with(cap=CapPolicy("upstream:api", slots))
 
-    def queue(self, size: int, max_age_s: float = 10.0) -> Story:
+    def queue(self, size: int, max_age_s: float = 10.0, max_bytes: float = float("inf")) -> Story:
         """So many may wait, so long."""
-        return self._route_with(queue=QueuePolicy(size, max_age_s))
+        return self._route_with(queue=QueuePolicy(size, max_age_s, max_bytes=max_bytes))
 
     def buckets(self, *buckets: BucketPolicy) -> Story:
         """Allowances per time."""
@@ -138,6 +145,12 @@ class Story:
         named = {"*" if name == "any" else name: ToolPolicy(count) for name, count in slots.items()}
         return self._route_with(tools=named)
 
+    def callers(self, **slots: int) -> Story:
+        """Caps per caller; `any` stands for `*`."""
+        named = {"*" if name == "any" else name: CallerPolicy(count) for name, count in slots.items()}
+        self._callers = named
+        return self
+
     def shed_at(self, *pressures: float) -> Story:
         """From which pressure each class is shed."""
         return self._route_with(shed_at=pressures)
@@ -145,6 +158,11 @@ class Story:
     def breaker(self, policy: BreakerPolicy | None) -> Story:
         """What counts as down."""
         return self._upstream_with(breaker=policy)
+
+    def pause_when(self, above_s: float, for_s: float, *priorities: str) -> Story:
+        """Which classes are held while answers begin late."""
+        ranks = frozenset(CLASSES.index(priority) for priority in priorities)
+        return self._upstream_with(pause=PausePolicy(above_s, for_s, ranks))
 
     def retry_budget(self, ratio: float, floor_per_minute: float) -> Story:
         """How many retries are paid for."""
@@ -158,7 +176,7 @@ class Story:
         return self._gate
 
     def _policy(self) -> Policy:
-        return Policy(CLASSES, {"chat": self._route}, {"api": self._upstream})
+        return Policy(CLASSES, {"chat": self._route}, {"api": self._upstream}, self._callers)
 
     def _route_with(self, **changed: Any) -> Story:
         self._route = replace(self._route, **changed)
@@ -182,6 +200,13 @@ class Story:
                 self._came.remove(came)
                 return self
         raise AssertionError(f"after {self._happened}: {said} was said, {self._came or 'nothing'} came")
+
+    @property
+    def given_up(self) -> list[str]:
+        """The calls that were given up since this was last asked: they hang."""
+        hung = [self._names[id(grant.call)] for grant in self.gate.watch.hung]
+        self.gate.watch.hung.clear()
+        return hung
 
     def finish(self) -> None:
         """Nothing came that was not said."""
@@ -207,6 +232,12 @@ class Story:
     def settle(self, name: str, outcome: Outcome, used_tokens: float | None = None) -> None:
         """End what was granted; `ends` calls this."""
         self.gate.settle(self._grants.pop(name), outcome, self.clock(), used_tokens=used_tokens)
+        self.tell()
+
+    def answer(self, name: str) -> None:
+        """An answer begins; `is_answered` calls this."""
+        grant = self._grants[name]
+        self.gate.answered(grant, self.clock() - grant.at, self.clock())
         self.tell()
 
     def leave(self, name: str) -> None:
@@ -247,6 +278,9 @@ class Story:
             self._came.append(Came("admitted", name))
         else:
             self._came.append(Came("refused", name, verdict.reason, verdict.retry_after_s))
+            self.told[name] = verdict
+            if verdict.ticket is not None:
+                self.tickets[name] = verdict.ticket
 
 
 def arrives(
@@ -260,6 +294,8 @@ def arrives(
     within: float = float("inf"),
     may_wait: bool = True,
     tokens: float = 0.0,
+    weight: float = 1.0,
+    size: int = 0,
 ) -> Happens:
     """A call comes in. `within` is its deadline in seconds from now, `tokens` what it is likely to cost."""
 
@@ -275,6 +311,10 @@ def arrives(
             deadline=now + within,
             is_retry=retry,
             tokens=tokens,
+            until=now + within,
+            weight=weight,
+            size=size,
+            ticket=story.tickets.pop(name, None),
         )
         story.offer(name, call, may_wait=may_wait)
 
@@ -284,6 +324,11 @@ def arrives(
 def ends(name: str, outcome: Outcome = Outcome.SUCCEEDED, *, used_tokens: float | None = None) -> Happens:
     """A call that was admitted ends; `used_tokens` is what its answer told."""
     return Happens(f"{name} {outcome}", lambda story: story.settle(name, outcome, used_tokens))
+
+
+def is_answered(name: str) -> Happens:
+    """The answer to a call that was admitted begins, and goes on."""
+    return Happens(f"{name} was answered", lambda story: story.answer(name))
 
 
 def leaves(name: str) -> Happens:

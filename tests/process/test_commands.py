@@ -63,6 +63,53 @@ async def test_explain_prints_what_a_call_would_meet():
     assert "0.5" in facts["shed"]
 
 
+async def test_explain_says_what_is_in_dry_run(tmp_path):
+    file = tmp_path / "dry.yaml"
+    file.write_text(
+        "upstreams: {a: {url: 'http://127.0.0.1:9', dialect: rest, concurrency: {slots: 3, enforce: false},\n"
+        "  breaker: {enforce: false}}}\n"
+        "routes: [{name: web, path: '/web/{tool}', upstream: a, concurrency: 5,\n"
+        "  queue: {size: 7, enforce: false}, quotas: [{allow: 9 requests/day, enforce: false}],\n"
+        "  buckets: [{rate: 2 requests/s}, {rate: 8 requests/minute, enforce: false}]}]\n"
+    )
+    code, out, err = await ran("explain", str(file), "GET", "/web/search")
+    assert (code, err) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert [line for line in lines if line.split()[0] in ("cap", "bucket", "quota", "queue")] == [
+        "cap route:web: 5 in flight",
+        "bucket route:web: 2 requests/second, burst 2",
+        "cap upstream:a: 3 in flight (dry run)",
+        "bucket route:web: 8 requests/minute, burst 1 (dry run)",
+        "quota route:web: 9 requests/day (dry run)",
+        "queue 7 calls, 10s (dry run: nobody waits)",
+    ]
+    assert any(line.startswith("breaker (dry run) opens when") for line in lines)
+
+
+async def test_explain_knows_callers_caps_pauses_and_retries(tmp_path):
+    file = tmp_path / "all.yaml"
+    file.write_text(
+        "callers: {default: {concurrency: 9}, known: [{name: ops, key: k, concurrency: 3}]}\n"
+        "upstreams: {a: {url: 'http://127.0.0.1:9', dialect: rest, concurrency: adaptive,\n"
+        "  pause_when: {p95_above: 20s, lanes: [background]}}}\n"
+        "routes: [{name: web, path: /web, upstream: a, retries: {when: [connect, 503], calls: all},\n"
+        "  queue: {size: 5, max_bytes: 1MiB}}]\n"
+    )
+    code, out, err = await ran("explain", str(file), "GET", "/web/x", "-H", "x-api-key: k")
+    assert (code, err) == (0, "")
+    facts = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
+    assert facts["cap"] == "caller:ops: 3 in flight"
+    assert facts["learnt"] == "upstream:a: from 16 on, 4 to 256 in flight"
+    assert facts["queue"] == "5 calls, 10s, 1 MiB"
+    assert facts["pause"] == "holds background (not this call) once for 30s"
+    assert facts["retries"] == "any call, once more by us after connect, 503"
+    assert facts["budget"].endswith("10% of first attempts plus 10 a minute")
+    assert facts["upstream"] == "a: GET /x"
+    _, out, _ = await ran("explain", str(file), "GET", "/web/x", "-H", "x-priority: background")
+    assert "(this call too)" in out
+    assert "caller:anonymous: 9 in flight" in out
+
+
 async def test_explain_never_prints_a_credential():
     call = ["explain", str(CONFIG / "demo.yaml"), "GET", "/tools/search"]
     _, out, _ = await ran(*call, "-H", "authorization: Bearer sk-secret")

@@ -42,7 +42,7 @@ async def test_and_the_only_probe_of_a_breaker():
             await peer.send(OK if fine else b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n")
 
     fine = False
-    breaker = "{minimum_calls: 2, open_for: 20ms, probes: 1}"
+    breaker = "{minimum_calls: 2, probe_every: 20ms, probes: 1}"
     async with bench_with(breaker=breaker) as bench:
         bench.play(script)
         async with bench.connect() as raw:

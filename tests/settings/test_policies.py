@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.policy import BucketPolicy, CapPolicy, Per, Policy, QueuePolicy, QuotaPolicy, Unit
+from proxy.core.policy import (
+    AdaptivePolicy,
+    BucketPolicy,
+    CallerPolicy,
+    CapPolicy,
+    Per,
+    Policy,
+    QueuePolicy,
+    QuotaPolicy,
+    Unit,
+)
 from proxy.settings import from_upstream, parse, to_policy
 from proxy.settings.policies import shed_at
 
@@ -86,12 +96,30 @@ def test_caps_queue_and_quotas_arrive_in_the_terms_of_the_core() -> None:
     )
     chat = built.routes["chat"]
     assert chat.cap == CapPolicy("route:chat", 3)
-    assert chat.queue == QueuePolicy(0, 0.5)
+    assert chat.queue == QueuePolicy(0, 0.5, max_bytes=64 * 2**20)
     assert chat.quotas == (
         QuotaPolicy("route:chat/caller/quota/86400s", Per.CALLER, 10_000, 86_400, "10000 requests/day"),
         QuotaPolicy("upstream:a/quota/3600s", Per.UPSTREAM, 9, 3600, "9 requests/hour"),
     )
-    assert built.upstreams["a"].cap == CapPolicy("upstream:a", 64)
+    assert built.upstreams["a"].cap == CapPolicy("upstream:a", 16, adaptive=AdaptivePolicy(4, 16, 256))
+
+
+@pytest.mark.parametrize(
+    ("stated", "bounds"),
+    [
+        ("concurrency: adaptive", (4, 16, 256)),
+        ("concurrency: {adaptive: {min: 2, start: 8, max: 9}}", (2, 8, 9)),
+        ("concurrency: {adaptive: {max: 3}}", (3, 3, 3)),
+        ("concurrency: {adaptive: {min: 20}}", (20, 20, 256)),
+        ("connections: {max: 100}", (4, 16, 100)),
+    ],
+)
+def test_what_is_not_stated_of_a_learnt_cap_gives_way(stated: str, bounds: tuple[int, int, int]) -> None:
+    built = policy(
+        f"upstreams: {{a: {{url: 'http://x', dialect: openai, {stated}}}}}\n"
+        "routes: [{name: chat, path: /, upstream: a}]\n"
+    )
+    assert built.upstreams["a"].cap.adaptive == AdaptivePolicy(*bounds)
 
 
 def test_a_tools_bucket_is_under_the_tools_own_key() -> None:
@@ -127,6 +155,52 @@ def test_no_class_is_shed_before_a_less_urgent_one(
     assert shed_at(stated, classes) == expected
 
 
+def test_what_is_not_enforced_is_in_dry_run_and_nothing_else_is() -> None:
+    off = policy(
+        "upstreams: {a: {url: 'http://x', dialect: mcp, concurrency: {slots: 3, enforce: false},\n"
+        "  breaker: {enforce: false}}}\n"
+        "routes: [{name: chat, path: /, upstream: a, concurrency: {slots: 4, enforce: false},\n"
+        "  buckets: [{rate: 1 request/s, enforce: false}, {rate: 1 request/s, per: run}],\n"
+        "  quotas: [{allow: 9 requests/day, enforce: false}], queue: {size: 7, enforce: false},\n"
+        "  tools: {x: {concurrency: {slots: 5, enforce: false}, buckets: [{rate: 1 request/s}]}}}]\n"
+    )
+    upstream, route = off.upstreams["a"], off.routes["chat"]
+    assert upstream.cap == CapPolicy("upstream:a", 3, enforce=False)
+    assert upstream.breaker is not None
+    assert not upstream.breaker.enforce
+    assert route.cap == CapPolicy("route:chat", 4, enforce=False)
+    assert [each.enforce for each in (*route.buckets, *route.quotas)] == [False, True, False]
+    assert (route.tools["x"].slots, route.tools["x"].enforce) == (5, False)
+    assert route.tools["x"].buckets[0].enforce
+    assert route.queue == QueuePolicy(0, 10.0, dry_size=7, max_bytes=64 * 2**20)
+
+
+def test_what_waiting_calls_may_keep_in_memory_is_stated_in_bytes() -> None:
+    built = policy(UPSTREAM + "routes: [{name: chat, path: /, upstream: a, queue: {max_bytes: 1.5MiB}}]\n")
+    assert built.routes["chat"].queue == QueuePolicy(200, 10.0, max_bytes=1_572_864)
+
+
+ROUTE = "routes: [{name: chat, path: /, upstream: a}]\n"
+
+
+@pytest.mark.parametrize(
+    ("callers", "expected"),
+    [
+        ("{}", {}),
+        ("{default: {concurrency: 8}}", {"*": CallerPolicy(8)}),
+        ("{known: [{name: ann, key: k}, {name: bob, key: l, concurrency: 2}]}", {"bob": CallerPolicy(2)}),
+        (
+            "{default: {concurrency: {slots: 8, enforce: no}}, known: [{name: ann, key: k, concurrency: 1}]}",
+            {"*": CallerPolicy(8, enforce=False), "ann": CallerPolicy(1)},
+        ),
+    ],
+)
+def test_a_caller_has_a_cap_if_it_or_the_default_states_one(
+    callers: str, expected: dict[str, CallerPolicy]
+) -> None:
+    assert policy(f"{UPSTREAM}callers: {callers}\n{ROUTE}").callers == expected
+
+
 def test_a_breaker_and_a_retry_budget_that_are_off_are_absent() -> None:
     built = policy(
         "upstreams: {a: {url: 'http://x', dialect: openai, breaker: off, retry_budget: off}}\n"
@@ -145,4 +219,4 @@ def test_without_yaml_there_are_a_cap_a_queue_a_breaker_and_a_retry_budget() -> 
     assert settings.upstreams["default"].url == "http://127.0.0.1:9000/base"
     assert built.upstreams["default"].breaker is not None
     assert built.upstreams["default"].retry_budget is not None
-    assert built.routes["default"].queue == QueuePolicy(200, 10.0)
+    assert built.routes["default"].queue == QueuePolicy(200, 10.0, max_bytes=64 * 2**20)

@@ -33,7 +33,7 @@ def test_a_changed_cap_is_taken_over(file: Path) -> None:
     file.write_text(SMALLEST.replace("concurrency: 4", "concurrency: 9"))
     changed = reread(file, {}, current)
     assert isinstance(changed, Settings)
-    assert changed.upstreams["a"].concurrency == 9
+    assert changed.upstreams["a"].concurrency.slots == 9
 
 
 def test_a_bad_file_is_told_and_changes_nothing(file: Path) -> None:

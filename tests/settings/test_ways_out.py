@@ -139,7 +139,7 @@ def test_what_is_no_way_out_is_refused_without_its_secret(way: str):
             "connections.max: 19 is below the upstream's concurrency of 20; write 20 or more, or lower that",
         ),
         (
-            "connections: {max: 63}",
+            "concurrency: {adaptive: {max: 64}}, connections: {max: 63}",
             "connections.max: 63 is below the upstream's concurrency of 64; write 64 or more, or lower that",
         ),
         ("connections: {max: 0}", "connections.max: the number is out of range; write 1 to 1000000"),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.core.cap import Cap
 from proxy.core.claims import Claims, Store
-from proxy.core.policy import BucketPolicy, CapPolicy, QuotaPolicy
+from proxy.core.policy import BucketPolicy, QuotaPolicy
 from proxy.core.verdict import Reason
 from tests.kit.story import bucket, quota
 
-CAP = CapPolicy("upstream:api", 2)
+CAP = Cap("upstream:api", 2)
 FAST, SLOW = bucket(1.0, burst=2.0, key="fast"), bucket(0.1, key="slow")
 DAY = quota(2, 100)
 
 
 def claims(
-    caps: tuple[CapPolicy, ...] = (),
+    caps: tuple[Cap, ...] = (),
     buckets: tuple[BucketPolicy, ...] = (),
     quotas: tuple[QuotaPolicy, ...] = (),
 ) -> Claims:
@@ -92,7 +93,7 @@ def test_all_is_granted_or_nothing_is_spent(store: Store) -> None:
 
 
 def test_a_full_cap_is_named_before_an_empty_bucket_with_the_time_that_takes(store: Store) -> None:
-    one = CapPolicy("upstream:api", 1)
+    one = Cap("upstream:api", 1)
     reserved(store, claims((one,), (SLOW,)))
     assert lacked(store, claims((one,), (SLOW,))) == ("upstream:api", Reason.CAP_REACHED, 10.0)
 
@@ -164,12 +165,12 @@ def test_counts_survive_a_policy_with_other_amounts(store: Store) -> None:
     reserved(store, claims(quotas=(quota(3, 100),)), now=1.0)
     reserved(store, claims(quotas=(quota(3, 100),)), now=1.0)
     assert lacked(store, claims(quotas=(quota(3, 100),)), now=1.0)[2] == 99.0
-    assert lacked(store, claims((CapPolicy("upstream:api", 1),)), now=1.0)[1] is Reason.CAP_REACHED
+    assert lacked(store, claims((Cap("upstream:api", 1),)), now=1.0)[1] is Reason.CAP_REACHED
     assert lacked(store, claims(buckets=(bucket(0.2, key="slow"),)), now=0.0)[2] == 10.0
 
 
 def test_keys_in_use_are_listed_by_what_they_begin_with(store: Store) -> None:
-    reserved(store, claims((CAP, CapPolicy("tool:x/y", 1)), (FAST,)))
+    reserved(store, claims((CAP, Cap("tool:x/y", 1)), (FAST,)))
     assert store.cap_keys("tool:") == ["tool:x/y"]
     assert store.bucket_keys("fast|") == ["fast|caller:ann"]
     assert store.bucket_keys("slow|") == []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from proxy.core.cap import Cap
 from proxy.core.claims import Claims
-from proxy.core.policy import CapPolicy
 from proxy.stores.memory import SWEEP_FROM, MemoryStore
 from tests.kit.story import bucket
 
-CAP = CapPolicy("upstream:api", 10)
+CAP = Cap("upstream:api", 10)
 ONE_A_SECOND = bucket(1.0)
 CALLERS = 100_000
 

@@ -8,19 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.cap import Cap
 from proxy.core.claims import Claims, Store
-from proxy.core.policy import BucketPolicy, CapPolicy, Per
+from proxy.core.policy import BucketPolicy, Per
 from proxy.core.verdict import Reason
 from proxy.stores.memory import SWEEP_FROM, MemoryStore
 from tests.kit.story import bucket, tokens
 
 TEN_A_SECOND = tokens(10.0, burst=100.0, per=Per.ROUTE, key="t")
-CAP = CapPolicy("upstream:api", 1)
+CAP = Cap("upstream:api", 1)
 
 GRAIN_S = 1e-5
 
 
-def claims(cost: float, *others: BucketPolicy, caps: tuple[CapPolicy, ...] = ()) -> Claims:
+def claims(cost: float, *others: BucketPolicy, caps: tuple[Cap, ...] = ()) -> Claims:
     buckets = (TEN_A_SECOND, *others)
     return Claims([(cap.key, cap) for cap in caps], [(each.key, each) for each in buckets], [], cost)
 

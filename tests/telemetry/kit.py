@@ -16,6 +16,7 @@ from proxy.core.state import (
     GateState,
     LaneState,
     RetryBudgetState,
+    RouteState,
     UpstreamState,
 )
 from proxy.telemetry import Log, Telemetry
@@ -31,6 +32,7 @@ BUSY = GateState(
     breakers=(BreakerState("openai", "half-open", 21, 0.5, 0.25, 3.5),),
     retry_budgets=(RetryBudgetState("openai", 9.75),),
     upstreams=(UpstreamState("openai", 0.625),),
+    routes=(RouteState("chat", 4096, 0.75),),
 )
 
 

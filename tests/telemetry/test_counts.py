@@ -6,9 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.call import Call
-from proxy.core.events import Admitted, BreakerMoved, Left, Queued, Refused, Settled
+from proxy.core.events import (
+    Admitted,
+    BreakerMoved,
+    CapMoved,
+    Left,
+    Queued,
+    Refused,
+    Returned,
+    Settled,
+    WouldQueue,
+    WouldRefuse,
+)
 from proxy.core.verdict import Outcome, Reason, Refusal
-from proxy.telemetry.counts import ANSWER_BOUNDS_S, MOST_VALUES, WAIT_BOUNDS_S, Histogram
+from proxy.telemetry.counts import ANSWER_BOUNDS_S, MOST_VALUES, PROMISES, WAIT_BOUNDS_S, Histogram, Kept
 from proxy.telemetry.telemetry import LONGEST_WAIT_S
 from tests.telemetry.kit import Told, call
 
@@ -32,6 +43,41 @@ def test_a_call_admitted_at_once_was_offered_and_has_no_queue_time() -> None:
     assert seen.get("age_at_dispatch_seconds_count", **LANE) == 1
     assert seen.get("age_at_dispatch_seconds_bucket", **LANE, le="0.001") == 1
     assert seen.get("queue_time_seconds_count", **LANE) is None
+
+
+def test_a_call_that_a_dry_run_would_refuse_is_admitted_and_counted_beside_it() -> None:
+    told, one = Told(), call()
+    told.emit(Admitted(one, "openai", 0.0))
+    told.emit(WouldRefuse(one, "openai", Reason.BUCKET_EMPTY, "caller:3fa9c1"))
+    told.emit(WouldQueue(one, "openai", Reason.CAP_REACHED, "upstream:openai"))
+    seen = told.scrape()
+    assert seen.get("calls_offered_total", **FLOW) == seen.get("calls_admitted_total", **FLOW) == 1
+    assert seen.get("calls_would_refuse_total", **FLOW, reason="bucket_empty", scope="caller") == 1
+    assert seen.get("calls_would_queue_total", **FLOW, reason="cap_reached", scope="upstream") == 1
+    assert seen.total("calls_refused_total") == 0
+
+
+def test_a_promise_is_kept_or_broken_and_neither_is_a_call_of_its_own() -> None:
+    told = Told()
+    for admitted in (True, True, True, False):
+        told.emit(Returned(call(), "openai", admitted=admitted))
+    seen = told.scrape()
+    assert (seen.get("returns_total", **FLOW, kept="yes"), seen.get("returns_total", **FLOW, kept="no")) == (
+        3,
+        1,
+    )
+    assert seen.total("calls_offered_total") == 0
+    assert told.telemetry.kept_shares() == {"chat": 0.75}
+
+
+def test_the_share_of_promises_kept_follows_the_last_fifty() -> None:
+    kept = Kept()
+    for _ in range(1000):
+        kept.add(kept=False)
+    assert kept.share == 0.0
+    for _ in range(PROMISES):
+        kept.add(kept=True)
+    assert 0.6 < kept.share < 0.7, "as an exponential mean does"
 
 
 def test_a_call_that_waited_was_offered_once_and_its_wait_is_timed() -> None:
@@ -122,6 +168,22 @@ def test_moves_of_a_breaker_are_counted_by_the_phase_moved_into() -> None:
     seen = told.scrape()
     assert seen.get("breaker_moves_total", upstream="openai", phase="open") == 2
     assert seen.get("breaker_moves_total", upstream="openai", phase="half-open") == 1
+
+
+def test_moves_of_a_learnt_cap_are_counted_by_why_and_logged() -> None:
+    told = Told()
+    told.emit(CapMoved("openai", 16, 24, "raised"))
+    told.emit(CapMoved("openai", 24, 32, "raised"))
+    told.emit(CapMoved("openai", 32, 25, "refused"))
+    seen = told.scrape()
+    assert seen.get("cap_moves_total", upstream="openai", why="raised") == 2
+    assert seen.get("cap_moves_total", upstream="openai", why="refused") == 1
+    assert [(line["event"], line["old"], line["new"], line["why"]) for line in told.lines()][-1] == (
+        "cap_moved",
+        32,
+        25,
+        "refused",
+    )
 
 
 def test_what_is_wrong_with_requests_and_reloads_is_counted() -> None:

@@ -11,7 +11,17 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from proxy.core.events import Admitted, BreakerMoved, Queued, Refused, Settled
+from proxy.core.events import (
+    Admitted,
+    BreakerMoved,
+    CapMoved,
+    Queued,
+    Refused,
+    Returned,
+    Settled,
+    WouldQueue,
+    WouldRefuse,
+)
 from proxy.core.state import CapState
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.telemetry.catalog import CATALOG, PREFIX
@@ -29,10 +39,15 @@ def told_of_everything() -> Told:
     told.emit(Admitted(one, "openai", 0.5))
     told.emit(Settled(one, "openai", Outcome.SUCCEEDED, 0.1))
     told.emit(Refused(call(), Refusal(Reason.SHED, "route:chat", 1.0), "openai", 0.0))
+    told.emit(WouldRefuse(one, "openai", Reason.CAP_REACHED, "upstream:openai"))
+    told.emit(WouldQueue(call(), "openai", Reason.CAP_REACHED, "upstream:openai"))
+    told.emit(Returned(one, "openai", admitted=True))
     told.emit(BreakerMoved("openai", "closed", "open", "why"))
+    told.emit(CapMoved("openai", 16, 24, "raised"))
     told.telemetry.relayed(one, "openai", outcome=Outcome.FAILED, status=500, total_s=1.0, first_byte_s=0.5)
     told.telemetry.unknown_priority("chat")
     told.telemetry.malformed("chat")
+    told.telemetry.retried("chat", "succeeded")
     told.telemetry.tokens("chat", 100.0, None)
     told.telemetry.reloaded(ok=True)
     return told
@@ -46,6 +61,7 @@ def test_every_number_of_the_gates_state_is_a_gauge() -> None:
     assert seen.get("queue_depth", route="chat", priority="critical") == 3
     assert seen.get("queue_depth", route="chat", priority="background") == 0
     assert seen.get("queue_oldest_seconds", route="chat", priority="critical") == 1.25
+    assert seen.get("queue_bytes", route="chat") == 4096
     assert seen.get("in_flight", cap="upstream:openai") == 7
     assert seen.get("cap_slots", cap="upstream:openai") == 8
     assert seen.get("bucket_level", **bucket) == 4.5

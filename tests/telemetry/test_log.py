@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from proxy.core.events import Admitted, BreakerMoved, Refused, Settled
+from proxy.core.events import Admitted, BreakerMoved, Refused, Settled, WouldQueue, WouldRefuse
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.telemetry import Log
 from proxy.telemetry.lines import LONGEST_TEXT
@@ -35,6 +35,7 @@ def test_a_refusal_is_one_line_that_says_who_what_why_and_how_long() -> None:
             "run": "9bc2",
             "upstream": "openai",
             "tool": "search",
+            "retry": False,
             "waited_ms": 250.0,
             "retry_after_ms": 2400.4,
             "status": 429,
@@ -42,6 +43,30 @@ def test_a_refusal_is_one_line_that_says_who_what_why_and_how_long() -> None:
         }
     ]
     assert list(told.lines()[0])[:3] == ["ts", "event", "level"]
+
+
+@pytest.mark.parametrize(("what", "event"), [("would_refuse", WouldRefuse), ("would_queue", WouldQueue)])
+def test_what_a_dry_run_would_have_done_is_one_line_and_a_flood_of_it_few(
+    what: str, event: type[WouldRefuse | WouldQueue]
+) -> None:
+    told = Told(lines_per_s=2)
+    for _ in range(5):
+        told.emit(event(call(run="9bc2"), "openai", Reason.BUCKET_EMPTY, "caller:3fa9c1"))
+    assert len(told.lines()) == 2
+    assert told.lines()[0] == {
+        "ts": "2023-11-14T22:13:20.250Z",
+        "event": what,
+        "level": "info",
+        "reason": "bucket_empty",
+        "scope": "caller:3fa9c1",
+        "route": "chat",
+        "priority": "normal",
+        "caller": "3fa9c1",
+        "run": "9bc2",
+        "upstream": "openai",
+        "tool": "",
+        "retry": False,
+    }
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -385,6 +385,7 @@ async def test_an_answer_that_is_none(script: Script, detail: str):
     assert result.detail == detail
     assert not caller.ended
     assert len(scripted.streams) == 1
+    assert result.sent
 
 
 @pytest.mark.parametrize(
@@ -411,6 +412,7 @@ async def test_no_connection():
         async with upstream_at(f"http://127.0.0.1:{stuck}", http2=True, connect_s=0.03) as upstream:
             blackhole, _ = await ask(upstream, get())
             assert repr(upstream.pool) == "<Pool 0 in use, 0 idle>"
+    assert not any(result.sent for result in (refused, unknown, blackhole))
     assert (refused.reason, refused.detail) == (Reason.UPSTREAM_FAILED, "connection refused")
     assert (unknown.reason, unknown.detail) == (Reason.UPSTREAM_FAILED, "name not resolved")
     assert (blackhole.reason, blackhole.detail) == (

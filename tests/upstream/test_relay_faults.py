@@ -21,6 +21,7 @@ async def test_nobody_listens():
         result, caller = await ask(upstream, post())
     assert repr(result) == "<Result failed - unanswered upstream_failed: connection refused>"
     assert caller.status is None
+    assert not result.sent
 
 
 async def test_a_name_that_does_not_exist_is_not_told():
@@ -44,6 +45,7 @@ async def test_an_upstream_that_never_answers_is_given_up_in_time():
         assert upstream.pool.idle == 0
     assert repr(result) == "<Result failed - unanswered upstream_timeout: no answer within 0.02s>"
     assert caller.status is None
+    assert result.sent
 
 
 async def test_half_a_head_does_not_buy_time():

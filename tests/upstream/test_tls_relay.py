@@ -197,4 +197,5 @@ async def test_a_certificate_that_is_missed_after_the_handshake_is_a_fault(autho
         await until(lambda: not upstream.pool.connections)
     assert (result.outcome, result.reason) == (Outcome.FAILED, Reason.UPSTREAM_FAILED)
     assert result.detail in {"connection reset", "closed before the request was sent"}
+    assert result.sent == (result.detail == "connection reset")
     assert caller.status is None

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from proxy.core.policy import (
     BreakerPolicy,
     BucketPolicy,
+    CallerPolicy,
     CapPolicy,
     Per,
     Policy,
@@ -31,6 +32,9 @@ TOKENS = (0.0, 0.5, 1.0, 1.0, 2.5, 4.0)
 
 USED = (None, None, 0.0, 0.5, 1.0, 2.5, 7.0)
 """What they prove to have used, beside nothing being known."""
+
+SIZES = (0, 10, 10, 40, 120)
+"""What calls keep in memory while they wait: little, and more than some queues hold."""
 
 RATES = (0.1, 0.5, 1.0, 1 / 3, 3.0)
 
@@ -78,7 +82,11 @@ def routes(draw: st.DrawFn, name: str) -> RoutePolicy:
     }
     return RoutePolicy(
         name=name,
-        queue=QueuePolicy(draw(st.sampled_from((8, 5, 2, 1, 0))), draw(st.sampled_from((20.0, 3.0, 0.5)))),
+        queue=QueuePolicy(
+            draw(st.sampled_from((20, 8, 5, 2, 1, 0))),
+            draw(st.sampled_from((20.0, 3.0, 0.5))),
+            max_bytes=draw(st.sampled_from((float("inf"), float("inf"), 100.0))),
+        ),
         shed_at=draw(st.sampled_from(((2.0, 2.0, 2.0), (2.0, 1.0, 0.5)))),
         buckets=draw(bucket_policies(name)),
         quotas=draw(quota_policies(name)),
@@ -105,6 +113,11 @@ retry_budgets = st.builds(
 )
 
 
+caller_policies = st.just({}) | st.dictionaries(
+    st.sampled_from(("ann", "bob", "*")), st.builds(CallerPolicy, st.integers(1, 3)), max_size=3
+)
+
+
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     """Two upstreams, up to three routes that may each lead to both."""
@@ -121,4 +134,5 @@ def policies(draw: st.DrawFn) -> Policy:
             )
             for name in UPSTREAMS
         },
+        callers=draw(caller_policies),
     )

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from proxy.core.call import Call
 from proxy.core.policy import Policy
 from proxy.core.verdict import Outcome
-from tests.core.properties.policies import CALLERS, RUNS, TOKENS, TOOLS, UPSTREAMS, USED, policies
+from tests.core.properties.policies import CALLERS, RUNS, SIZES, TOKENS, TOOLS, UPSTREAMS, USED, policies
 from tests.core.properties.world import World
 
 pytestmark = pytest.mark.slow
@@ -42,6 +42,7 @@ class GateMachine(RuleBasedStateMachine):
         times=st.sampled_from((1, 2, 5)),
         late_s=st.sampled_from((0.0, 0.0, 0.0, 1.5)),
         tokens=st.sampled_from(TOKENS),
+        size=st.sampled_from(SIZES),
     )
     def offer(
         self,
@@ -57,6 +58,7 @@ class GateMachine(RuleBasedStateMachine):
         times: int,
         late_s: float,
         tokens: float,
+        size: int,
     ) -> None:
         world = self.world
         world.clock.advance(late_s)
@@ -72,8 +74,16 @@ class GateMachine(RuleBasedStateMachine):
                 deadline=world.now + within,
                 is_retry=is_retry,
                 tokens=tokens,
+                until=world.now + within,
+                size=size,
             )
             world.offer(call, upstream, may_wait=may_wait, timer_is_late=late_s > 0)
+
+    @precondition(lambda self: self.world.invited)
+    @rule(which=picks, late_s=st.sampled_from((0.0, 0.0, 0.9, -0.05, -1.0, -30.0, 8.0)))
+    def come_again(self, which: int, late_s: float) -> None:
+        """In time, too early, or too late."""
+        self.world.come_again(which, late_s)
 
     @precondition(lambda self: self.world.ledger.held)
     @rule(which=picks, outcome=st.sampled_from(Outcome), used_tokens=st.sampled_from(USED))

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from proxy.core.call import Call
 from proxy.core.policy import Policy
 from proxy.core.verdict import Outcome
-from tests.core.properties.policies import CALLERS, RUNS, TOKENS, TOOLS, UPSTREAMS, USED, policies
+from tests.core.properties.policies import CALLERS, RUNS, SIZES, TOKENS, TOOLS, UPSTREAMS, USED, policies
 from tests.core.properties.world import World
 
 pytestmark = pytest.mark.slow
+
+WEIGHTS = {"ann": 1.0, "bob": 1.0, "cy": 3.0}
 
 OUTCOMES = (Outcome.SUCCEEDED,) * 6 + (Outcome.UNUSED,) * 2 + (*Outcome,)
 
@@ -33,7 +35,11 @@ def walk(world: World, chance: Random, steps: int) -> None:
             world.clock.advance(is_late * 0.7)
             upstream = chance.choice(UPSTREAMS[: chance.choice((1, 2))])
             world.offer(some_call(world, chance, names), upstream, timer_is_late=is_late)
-        elif step < 0.8 and world.ledger.held:
+        elif step < 0.57 and world.invited:
+            world.come_again(
+                chance.randrange(1000), chance.choice((0.0, 0.0, 0.0, 0.9, -0.05, -1.0, -30.0, 8.0))
+            )
+        elif step < 0.82 and world.ledger.held:
             grant, outcome = chance.choice(world.ledger.held), chance.choice(OUTCOMES)
             world.settle(grant, outcome, chance.choice(USED) if grant.call.tokens else None)
         elif step < 0.85 and world.waiters:
@@ -45,14 +51,18 @@ def walk(world: World, chance: Random, steps: int) -> None:
 
 
 def some_call(world: World, chance: Random, names: list[str]) -> Call:
+    caller = chance.choice(CALLERS)
     return Call(
         route=chance.choice(names),
-        caller=chance.choice(CALLERS),
+        caller=caller,
         run=chance.choice(RUNS),
         tool=chance.choice(TOOLS),
         rank=chance.randrange(3),
         arrived_at=world.now,
-        deadline=world.now + chance.choice((float("inf"), float("inf"), 8.0, 1.5)),
+        deadline=(until := world.now + chance.choice((float("inf"), float("inf"), 8.0, 1.5))),
+        until=until,
+        size=chance.choice(SIZES),
+        weight=WEIGHTS[caller],
         is_retry=chance.random() < 0.2,
         tokens=chance.choice(TOKENS),
     )

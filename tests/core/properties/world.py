@@ -7,10 +7,14 @@ from typing import Any
 
 from proxy.core.call import Call
 from proxy.core.claims import Claims, Shortfall
-from proxy.core.events import Admitted, Event, Left, Settled
-from proxy.core.gate import Gate, Grant
+from proxy.core.events import Admitted, BreakerMoved, Event, Left, Returned, Settled
+from proxy.core.gate import Gate
+from proxy.core.grant import Grant
+from proxy.core.orders import BOOKED, order_of
 from proxy.core.policy import Policy, Unit
+from proxy.core.promises import EARLY_S
 from proxy.core.survey import survey
+from proxy.core.tickets import Ticket
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
@@ -41,8 +45,11 @@ class World:
         self.ledger = Ledger()
         self.store = WatchedStore(self)
         self.offered: Call | None = None
+        self.is_return = False  # is what is offered a return in time?
+        self.invited: list[tuple[Call, str, Ticket]] = []  # who was told when to come back, and has not come
         self.waiters: list[Waiter] = []
         self.ended: dict[int, str] = {}
+        self.upstream_of: dict[int, str] = {}
         self.calls: list[Call] = []
         self.events: list[Event] = []
         self.told: dict[tuple[str, float], list[float]] = defaultdict(list)
@@ -50,6 +57,7 @@ class World:
         self.retries: dict[str, list[Grant]] = defaultdict(list)
         self.depth_allows: dict[str, int] = {}
         self.probes_allow: dict[str, int] = {}
+        self.ramp_allows: dict[str, int] = {}
         self.gate = Gate(policy, self.store, BreakerMachine, self.events.append)
 
     @property
@@ -64,11 +72,17 @@ class World:
         if not timer_is_late:
             self.gate.advance(self.now)
         self._take()
+        self.gate._look(self.gate.targets[upstream], self.now, [])  # what is noticed now is taught by nobody
         before = self.books()
         self.calls.append(call)
-        self.offered = call
+        self.upstream_of[id(call)] = upstream
+        self.offered, self.is_return = call, self._returns_in_time(call)
         verdict = self.gate.offer(call, upstream, self.now, may_wait=may_wait)
         self.offered = None
+        if self.is_return:
+            returned = [event for event in self.events if isinstance(event, Returned) and event.call is call]
+            assert isinstance(verdict, Waiter) or len(returned) == 1, "what became of a return is told once"
+            assert not isinstance(verdict, Refusal) or verdict.reason is not Reason.QUEUE_FULL
         if isinstance(verdict, Waiter):
             self.waiters.append(verdict)
         else:
@@ -87,7 +101,10 @@ class World:
         assert outcome is Outcome.SUCCEEDED or target.service_s == service_s
         if target.breaker is not None and target.breaker.phase == "open" != phase:
             slow = target.policy.breaker is not None and took_s >= target.policy.breaker.slow_call_s
-            assert outcome is Outcome.FAILED or (outcome in (Outcome.SUCCEEDED, Outcome.IGNORED) and slow)
+            why = next(event.why for event in reversed(self.events) if isinstance(event, BreakerMoved))
+            by_silence = why == "no answer to anybody" and outcome in (Outcome.IGNORED, Outcome.UNUSED)
+            by_slowness = slow and outcome in (Outcome.SUCCEEDED, Outcome.IGNORED)
+            assert outcome is Outcome.FAILED or by_slowness or by_silence
         unused = outcome is Outcome.UNUSED
         self.ledger.settled(grant, self.now, unused=unused, used_tokens=used_tokens)
         if outcome is Outcome.UNUSED and grant.call.is_retry:
@@ -120,7 +137,7 @@ class World:
     def adopt(self, policy: Policy) -> None:
         # The oracle counts anew what has other numbers now, before the gate grants anything under them.
         self.ledger.adopted(policy)
-        self.depth_allows = {name: self.gate.room.depth(name) for name in policy.routes}
+        self.depth_allows = {name: self.gate.room.lanes.depth(name) for name in policy.routes}
         for name, target in self.gate.targets.items():
             if target.budget is None:  # its retries were nobody's business until now
                 for payer in (name, *[f"{name}/{caller}" for caller in CALLERS]):
@@ -134,6 +151,25 @@ class World:
         self._take()
         assert not self.waiters
         self.check()
+
+    def come_again(self, which: int, late_s: float) -> None:
+        """One of those who were told when to come back comes so much later (or earlier), with its ticket."""
+        call, upstream, ticket = self.invited.pop(which % len(self.invited))
+        self.advance(max(0.0, ticket.due_at + late_s - self.now))
+        again = Call(
+            route=call.route, caller=call.caller, run=call.run, tool=call.tool, rank=call.rank,
+            arrived_at=self.now, deadline=call.deadline, until=call.until, tokens=call.tokens,
+            size=call.size, ticket=ticket,
+        )  # fmt: skip
+        verdict = self.offer(again, upstream)
+        if isinstance(verdict, Refusal) and verdict.ticket is ticket:
+            self.invited.append((again, upstream, ticket))
+
+    def _returns_in_time(self, call: Call) -> bool:
+        ticket = call.ticket
+        if ticket is None or not ticket.is_open or self.gate.draining:
+            return False
+        return ticket.due_at - EARLY_S <= self.now <= ticket.until
 
     def _go_on(self) -> None:
         """The timer fires for whoever stood behind one that asked for more tokens and has gone."""
@@ -159,6 +195,14 @@ class World:
             return
         self._once(call, "refused")
         told = verdict.retry_after_s
+        if verdict.ticket is not None:
+            assert verdict.come_back
+            assert verdict.ticket.is_open
+            assert verdict.ticket.due_at <= call.until + 0.032  # the next instant that nobody else was told
+            if verdict.ticket is call.ticket:  # too early: the same once more
+                assert abs(self.now + (told or 0.0) - verdict.ticket.due_at) < 1e-6
+                return
+            self.invited.append((call, self.upstream_of[id(call)], verdict.ticket))
         if verdict.reason is Reason.TOO_DEAR:
             assert told is None
             return
@@ -177,10 +221,17 @@ class World:
     def check(self) -> None:
         """Every invariant that can be seen from outside at rest."""
         gate, now = self.gate, self.now
-        slots = {f"upstream:{name}": target.policy.cap.slots for name, target in gate.targets.items()}
+        slots = {
+            f"upstream:{name}": max(target.cap.slots, target.policy.cap.slots)
+            for name, target in gate.targets.items()
+        }
         for route in gate._routes.values():
             if route.cap is not None:
                 slots[route.cap.key] = route.cap.slots
+        for key in self.store.cap_keys("caller:"):
+            callers = gate.policy.callers
+            caller = callers.get(key.removeprefix("caller:")) or callers.get("*")
+            slots[key] = 0 if caller is None else caller.slots
         for key in self.store.cap_keys("tool:"):
             name, _, tool = key.removeprefix("tool:").partition("/")
             tools = gate._routes[name].tools
@@ -200,10 +251,20 @@ class World:
         whose = next((waiter for waiter in self.waiters if waiter.claims is claims), None)
         call = self.offered if whose is None else whose.call
         assert call is not None
-        place = (2 * call.rank + call.is_retry, float("inf") if whose is None else whose.seq)
+        if whose is not None and whose is self.gate.guarded:
+            return  # one of fifty goes before its turn
+        if whose is None:
+            target = self.gate.targets[self.upstream_of[id(call)]]
+            kind = BOOKED if self.is_return else self.gate._checks.kind(call, target)
+            order = order_of(call.rank, kind)
+        else:
+            order = whose.order
         for waiter in self.waiters:
-            its = 2 * waiter.call.rank + waiter.call.is_retry
-            if waiter.verdict is None and (its, waiter.seq) < place:
+            if waiter.verdict is not None:
+                continue
+            same = whose is not None and waiter.row is whose.row and waiter.row is not None
+            first = waiter.order < order or (same and waiter is not whose and waiter.precedes(whose))
+            if first and not (same and waiter.row.is_stale):
                 assert not self.could_go(waiter), f"{call} goes before {waiter.call}"
 
     def is_too_dear(self, claims: Claims) -> bool:
@@ -214,7 +275,10 @@ class World:
         """Does somebody who is served before this waiter wait for tokens of the same bucket?"""
         wanted = set(waiter.claims.token_keys())
         return any(
-            other.verdict is None and other < waiter and wanted & set(other.claims.token_keys())
+            other.verdict is None
+            and other is not waiter
+            and other.order <= waiter.order
+            and wanted & set(other.claims.token_keys())
             for other in self.waiters
         )
 
@@ -225,11 +289,35 @@ class World:
         call, target = waiter.call, waiter.target
         if waiter.expires_at < self.now or call.deadline <= self.now:
             return False
-        if target.breaker is not None and target.breaker.wait_s(self.now) != 0.0:
+        if target.breaker is not None and target.breaker.wait_s(self.now, call.rank, call.is_retry):
             return False
         if call.is_retry and target.retry_wait_s(call.caller, self.now)[1]:
             return False
-        return self.store.peek(waiter.claims, self.now) is None
+        return (
+            self.kept_from(waiter) is None
+            and self.store.peek(waiter.claims, self.now) is None
+            and not self.is_behind_a_promise(waiter)
+        )
+
+    def kept_from(self, waiter: Waiter) -> Shortfall | None:
+        """What is there, but not for this one."""
+        since = min(waiter.since, self.now - 1e-9)  # others' wishes: `is_behind`
+        return self.gate._checks.kept(
+            waiter.call, waiter.target, waiter.claims, since, self.now, booked=waiter.kind == BOOKED
+        )
+
+    def is_behind_a_promise(self, waiter: Waiter) -> bool:
+        """Does somebody more important wait for the same bucket, of which the rest is promised to others?
+
+        Who came before the promise may have of it, but not before those who are more important.
+        """
+        keys = {key for key, _ in waiter.claims.buckets}
+        for other in self.waiters:
+            if other.verdict is None and other is not waiter and other.order <= waiter.order:
+                kept = self.kept_from(other)
+                if kept is not None and kept.key in keys:
+                    return True
+        return False
 
     def books(self) -> Any:
         """Everything that a refusal must leave as it was, without the queue."""
@@ -245,7 +333,7 @@ class World:
             dict(self.store._quotas._counts._windows),
             [target.service_s for target in targets],
             [target.retry_wait_s(caller, self.now) for target in targets for caller in CALLERS],
-            [(b._probes, b._probed, b._turn) for t in targets if (b := t.breaker) is not None],
+            [(len(b._out), b._good, b._count, b.ramp.slots) for t in targets if (b := t.breaker) is not None],
         )
 
     def _check_room(self) -> None:
@@ -254,9 +342,16 @@ class World:
         assert {id(waiter) for waiter in room.waiters()} == {id(waiter) for waiter in self.waiters}
         for name in ("chat", "code", "work"):
             here = [waiter for waiter in self.waiters if waiter.route.name == name]
-            assert room.depth(name) == len(here)
-            assert room.oldest(name) == min((waiter.since for waiter in here), default=None)
+            assert room.lanes.depth(name) == len(here)
+            assert room.lanes.bytes_of(name) == sum(waiter.call.size for waiter in here)
+            assert room.lanes.oldest(name) == min((waiter.since for waiter in here), default=None)
             size = policy.routes[name].queue.size if name in policy.routes else 0
+            here = [waiter for waiter in here if waiter.kind != BOOKED]  # for whom places were kept
+            sizes = sorted(waiter.call.size for waiter in here)
+            if (
+                any(sizes[:-1]) and name not in self.depth_allows and name in policy.routes
+            ):  # else one has it all
+                assert sum(sizes) <= policy.routes[name].queue.max_bytes
             allowed = max(size, self.depth_allows.get(name, len(here)))
             assert len(here) <= allowed, f"{len(here)} wait for {name}, which allows {allowed}"
             if name in self.depth_allows:
@@ -268,15 +363,22 @@ class World:
     def _check_probes(self) -> None:
         for name, target in self.gate.targets.items():
             breaker = target.breaker
-            if breaker is None or breaker.phase != "half-open":
-                self.probes_allow.pop(name, None)
+            policy = target.policy.breaker
+            if breaker is None or policy is None:
                 continue
-            out = sum(grant.target is target and grant.turn == breaker._turn for grant in self.ledger.held)
-            assert out == breaker._probes
-            assert target.policy.breaker is not None
-            allowed = max(target.policy.breaker.probes, self.probes_allow.get(name, 0))
-            assert out <= allowed
-            self.probes_allow[name] = out
+            mine = [grant for grant in self.ledger.held if grant.target is target]
+            assert target._held == len(mine)
+            assert set(breaker._out) <= {grant.turn for grant in mine}
+            assert len(breaker._out) <= max(policy.probes, self.probes_allow.get(name, 0))
+            self.probes_allow[name] = len(breaker._out)
+            if not breaker.ramp.on:
+                self.ramp_allows.pop(name, None)
+                assert target.cap.slots == target.policy.cap.slots
+                continue
+            since = sum(grant.turn >= breaker.ramp.turn for grant in mine)
+            assert since == breaker.ramp.since
+            assert since <= max(breaker.ramp.slots, self.ramp_allows.get(name, 0))
+            self.ramp_allows[name] = since
 
     def _check_retries(self, grant: Grant) -> None:
         """In each minute that ends with a retry: at most a share of the firsts, plus the floor."""
@@ -313,8 +415,9 @@ class World:
     def come_back(self, call: dict[str, Any], upstream: str) -> int:
         """Offer one call, alone, as often as it is refused, each time after the wait told; how often."""
         was_told: float = LONGEST_RETRY_AFTER_S
+        ticket: Ticket | None = None
         for refusals in range(100):
-            verdict = self.offer(Call(arrived_at=self.now, **call), upstream, may_wait=False)
+            verdict = self.offer(Call(arrived_at=self.now, ticket=ticket, **call), upstream, may_wait=False)
             if isinstance(verdict, Grant):
                 self.settle(verdict, Outcome.IGNORED)
                 return refusals
@@ -324,6 +427,6 @@ class World:
             # Told again: only because the wait told before was longer than what can be told.
             assert was_told >= LONGEST_RETRY_AFTER_S - 10.0, f"told {was_told}, then {verdict}"
             assert verdict.retry_after_s is not None
-            was_told = verdict.retry_after_s
+            was_told, ticket = verdict.retry_after_s, verdict.ticket
             self.advance(was_told)
         raise AssertionError(f"never admitted, at last: {verdict}")

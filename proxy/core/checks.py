@@ -1,0 +1,135 @@
+"""What stands between a call and its grant, each check by itself: free, and without a trace."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.core.call import Call
+from proxy.core.claims import CALLER, Claims, Shortfall, Store
+from proxy.core.orders import BOOKED, FIRST, RETRY, UNDER_WAY, last_order, order_of
+from proxy.core.plan import Plans
+from proxy.core.policy import RoutePolicy
+from proxy.core.pressure import pressure
+from proxy.core.promises import Promises
+from proxy.core.target import Target
+from proxy.core.verdict import Reason, Refusal
+from proxy.core.waiting import Waiter, WaitingRoom
+
+SHED_FOR_S: Final = 20.0
+"""Who is shed comes back late: the others need the room first (reference/clients.md, statuses table)."""
+
+MOST_AHEAD: Final = 32.0
+"""A run under way goes first until its caller has had so many calls more than others, over its weight."""
+
+
+class Checks:
+    """The checks of one gate. Those that refuse return the refusal, or None."""
+
+    __slots__ = ("_plans", "_promises", "_room", "_store", "routes")
+
+    def __init__(self, room: WaitingRoom, store: Store, promises: Promises, plans: Plans) -> None:
+        self._room = room
+        self._store = store
+        self._promises = promises
+        self._plans = plans
+        self.routes: dict[str, RoutePolicy] = {}
+
+    def in_time(self, call: Call, target: Target, now: float) -> Refusal | None:
+        if call.deadline > now:
+            return None
+        scope = f"route:{call.route}"
+        return self._promises.apart_from(Reason.WAITED_TOO_LONG, scope, 0.0, target.step_s, now)
+
+    def shed(self, call: Call, target: Target, route: RoutePolicy, now: float) -> Refusal | None:
+        at = route.shed_at[min(call.rank, len(route.shed_at) - 1)]
+        if at > 1 or not self._room.size or not route.queue.size:
+            return None
+        if pressure(self._room, route.name, route.queue, now, order=last_order(call.rank)) < at:
+            return None
+        # A run under way is not cut for a new one, nor a quiet caller for the crowd of a loud one.
+        if call.going or not self._room.lanes.crowds(route.name, call):
+            return None
+        ahead = self._room.lanes.of_class(route.name, call.rank)
+        earliest_s = ahead * target.flow.turn_s(call, 0, now)
+        return self._promises.crowded(Reason.SHED, f"route:{route.name}", call, target, earliest_s, now)
+
+    def recheck(self, call: Call, target: Target, now: float) -> Refusal | None:
+        """The free checks that hold at the door and again at dispatch."""
+        scope, retry_wait_s = target.retry_wait_s(call.caller, now) if call.is_retry else ("", 0.0)
+        wait_s, breaker = 0.0, target.breaker
+        if breaker is not None and (wait_s := breaker.wait_s(now, call.rank, call.is_retry)):
+            wait_s = breaker.told_s(wait_s, now)
+        if not wait_s and not retry_wait_s:
+            return None
+        # Who comes back when this is over must not be refused for a bucket that was empty all along.
+        shortfall = self._store.peek(self._plans.claims_of(call, target, self.routes[call.route]), now)
+        longest_s = max(wait_s, retry_wait_s, shortfall.wait_s if shortfall is not None else 0.0)
+        if wait_s:
+            scope = f"upstream:{target.name}"
+            return self._promises.in_line(
+                Reason.BREAKER_OPEN, scope, longest_s, target.step_s, now, call=call
+            )
+        limit = "retries are a share of calls"
+        return self._promises.apart_from(Reason.RETRY_BUDGET_SPENT, scope, longest_s, 0.0, now, limit)
+
+    def brown_out(self, call: Call, target: Target, now: float) -> Refusal | None:
+        """The upstream accepts so few that it is spared some."""
+        # 429, as for any lack of room: it is not down, and a 503 brings some clients back thirty times
+        # (reference/clients.md, finding 5).
+        if target.breaker is None or not target.breaker.browns_out(call.rank, now):
+            return None
+        return self._promises.crowded(Reason.SHED, f"upstream:{target.name}", call, target, SHED_FOR_S, now)
+
+    def kept(
+        self,
+        call: Call,
+        target: Target,
+        claims: Claims,
+        since: float,
+        now: float,
+        *,
+        booked: bool,
+        guarded: bool = False,
+    ) -> Shortfall | None:
+        """What there is, but not for who began to wait at `since` (inf: who comes only now).
+
+        For whom is `guarded`, whose turn it is lest it starve, nothing is held back.
+        """
+        if call.tokens and self._room.size and since > now:
+            kind = BOOKED if booked else self.kind(call, target)
+            behind = self._room.behind(order_of(call.rank, kind), claims, now)
+            if behind is not None:
+                return behind
+        if not booked and self._promises.any and (kept := self._promises.kept_from(claims, since, now)):
+            return kept
+        if call.rank and not guarded:
+            cap = target.cap
+            cap.held_back = places = target.flow.held_back(call.rank, now)
+            if places and self._store.in_flight(cap.key) + places >= cap.slots:
+                return Shortfall(cap.key, Reason.CAP_REACHED, 0.0, 0.0, f"{cap.slots} in flight", cap.slots)
+        return None
+
+    def kind(self, call: Call, target: Target) -> int:
+        if call.is_retry:
+            return RETRY
+        ahead = target.flow.shares(call.rank).ahead(call.caller) * call.weight
+        return UNDER_WAY if ahead <= MOST_AHEAD and call.going else FIRST
+
+    def ready_s(self, shortfall: Shortfall, waiter: Waiter, now: float) -> float:
+        """When a newcomer will have its turn: what it lacks must come, and for those before it too."""
+        ahead, of_class = self._room.lines.ahead(shortfall.key, waiter) if self._room.size else (0, 0)
+        if shortfall.reason is not Reason.CAP_REACHED:
+            return shortfall.wait_s + shortfall.step_s * ahead
+        if not waiter.target.flow.is_known:
+            return shortfall.wait_s
+        call, flow, slots = waiter.call, waiter.target.flow, shortfall.slots
+        own = shortfall.key.startswith(CALLER)
+        behind_s = 0.0
+        if own or not flow.is_starved(call.rank, slots, now):  # who is starved has turns of its own
+            behind_s = flow.step_of(0, slots, now, own=own) * (ahead - of_class)
+        return max(shortfall.wait_s, behind_s + flow.turn_s(call, slots, now, own=own) * (1 + of_class))
+
+
+def too_late(ready_s: float, expires_at: float, call: Call, now: float) -> bool:
+    """Would room that comes after `ready_s` come too late? At the deadline itself it does."""
+    return now + ready_s > expires_at or now + ready_s >= call.deadline

@@ -1,0 +1,62 @@
+"""How long callers are willing to stay away: which of those who were told to come back came, by how long.
+
+To promise a place for a time at which nobody returns wastes it. A few tickets of every length are sold in any
+case, to see whether that has changed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.core.verdict import LONGEST_RETRY_AFTER_S
+
+SPAN_S: Final = 5.0
+"""Waits are told apart by so much."""
+
+SPANS: Final = int(LONGEST_RETRY_AFTER_S / SPAN_S) + 1
+
+LEAST_KEPT: Final = 0.3
+"""Of waits that fewer of the callers keep no more are sold than it takes to notice a change."""
+
+TRIED: Final = 64
+"""So many are sold of a length of which nothing is known yet, until they have come or not."""
+
+ALWAYS: Final = 2
+"""So many are out in any case."""
+
+LEARN: Final = 0.05
+"""Weight of the newest in the share of those that were kept."""
+
+
+class Patience:
+    """The shares kept, by the length of the wait."""
+
+    __slots__ = ("_ended", "_kept", "_out")
+
+    def __init__(self) -> None:
+        self._kept = [1.0] * SPANS
+        self._ended = [0] * SPANS
+        self._out = [0] * SPANS
+
+    def sells(self, wait_s: float) -> bool:
+        """Is a wait of this length worth a promise?"""
+        span = min(int(wait_s / SPAN_S), SPANS - 1)
+        if self._ended[span] < TRIED:
+            return span == 0 or self._out[span] < TRIED
+        return self._kept[span] >= LEAST_KEPT or self._out[span] < ALWAYS
+
+    def sold(self, wait_s: float) -> None:
+        """One was promised."""
+        self._out[min(int(wait_s / SPAN_S), SPANS - 1)] += 1
+
+    def given_back(self, wait_s: float) -> None:
+        """One of this length is not awaited any more."""
+        self._out[min(int(wait_s / SPAN_S), SPANS - 1)] -= 1
+
+    def ended(self, wait_s: float, *, kept: bool) -> None:
+        """One of this length came back in time, or did not."""
+        span = min(int(wait_s / SPAN_S), SPANS - 1)
+        self._out[span] -= 1
+        self._ended[span] += 1
+        weight = max(LEARN, 1.0 / self._ended[span])
+        self._kept[span] += weight * ((1.0 if kept else 0.0) - self._kept[span])

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from proxy.core.instants import MOST_TOLD, Instants
+from proxy.core.verdict import LONGEST_RETRY_AFTER_S
+
+
+def test_no_two_are_told_the_same_instant_whatever_scope_they_are_of() -> None:
+    instants = Instants()
+    told = [instants.distinct(107.0, now=100.0) for _ in range(30)]
+    assert len(set(told)) == 30
+    assert all(107.0 <= each <= 107.03 for each in told)
+    crowd = [instants.distinct(107.0, now=100.0) for _ in range(30)]
+    assert len(set(crowd)) == 30
+    assert all(107.0 <= each <= 107.04 for each in crowd)
+
+
+def test_instants_that_have_passed_are_forgotten() -> None:
+    instants = Instants()
+    for number in range(3 * MOST_TOLD):
+        instants.distinct(number / 1000 + 1.0, now=number / 1000)
+    assert len(instants._told) <= MOST_TOLD + 1
+
+
+def test_who_can_be_booked_nothing_is_told_something_else_each_time() -> None:
+    instants = Instants()
+    told = [instants.apart(45.0, 55.0) for _ in range(50)]
+    assert len(set(told)) == 50
+    assert all(45.0 <= each <= 55.0 for each in told)
+
+
+def test_what_is_as_late_as_can_be_told_is_told_apart_by_being_earlier() -> None:
+    instants = Instants()
+    told = [instants.distinct(100.0 + LONGEST_RETRY_AFTER_S, now=100.0) for _ in range(20)]
+    assert len(set(told)) == 20
+    assert max(told) == 100.0 + LONGEST_RETRY_AFTER_S
+    assert min(told) > 154.9
+
+
+def test_what_differs_by_a_rounding_only_is_told_apart() -> None:
+    instants = Instants()
+    told = [instants.distinct(107.0 + nth * 1e-13, now=100.0) for nth in range(-3, 4)]
+    assert len({round(each * 1000) for each in told}) == 7
