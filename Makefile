@@ -1,7 +1,7 @@
 # Every target works in a fresh clone on a machine with Python 3.11 or newer, pip and make. See `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help compile setup run test test-compiled conformance fuzz check load soak compare profile constraints clean
+.PHONY: help compile setup run test test-compiled conformance fuzz check load soak simulate decisions compare compare-overload profile constraints clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -34,20 +34,23 @@ for pin in sorted(package["name"].lower() + "==" + package["version"] for packag
 endef
 export PINS
 
-# The tests that see the proxy from outside. Three files look inside it, and put their own parts there.
+# The tests that see the proxy from outside. Four files look inside it, and put their own parts there.
 BLACK_BOX := tests/relay tests/app tests/clients tests/process \
-	--ignore=tests/app/test_cancellation.py --ignore=tests/app/test_crash.py --ignore=tests/app/test_served.py
+	--ignore=tests/app/test_cancellation.py --ignore=tests/app/test_crash.py --ignore=tests/app/test_served.py \
+	--ignore=tests/app/test_retries_cancelled.py
 
 # What is passed on: make test PYTEST_ARGS='tests/core -k bucket', make load LOAD_ARGS='--seconds 10', …
 PYTEST_ARGS ?=
 LOAD_ARGS ?=
 SOAK_ARGS ?=
+SIMULATE_ARGS ?=
+DECISIONS_ARGS ?=
 COMPARE_ARGS ?=
 PROFILE_ARGS ?=
 FUZZ_ARGS ?=
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 compile: $(COMPILED_STAMP) ## Compile the modules of the fast path into build/compiled (mypyc; needs a C compiler)
 	@echo "Ready: PYTHONPATH=$(COMPILED) $(BIN)/backpressure"
@@ -91,9 +94,22 @@ soak: $(INSTALLED) $(COMPILED_STAMP) ## Load at 80 % of capacity for 10 minutes 
 	@echo "Soaking the proxy: 80 % load for 10 minutes while faults come and go"
 	@$(MEASURE) loadtests.soak $(SOAK_ARGS)
 
+simulate: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Simulate hours of overload on the real core; print every goal beside what was found
+	@echo "Simulating overload (SIMULATE_ARGS='--quick' for a look, '--seeds 100' for the full grid)"
+	@$(MEASURE) loadtests.simulate $(SIMULATE_ARGS)
+
+decisions: $(INSTALLED) $(COMPILED_STAMP) ## Print what one decision of the gate costs with 10 to 10,000 waiting, interpreted and compiled
+	@echo "Measuring single decisions with 10, 100, 1,000 and 10,000 waiting"
+	@$(BIN)/python -m loadtests.decisions $(DECISIONS_ARGS)
+	@env PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR) $(BIN)/python -P -m loadtests.decisions $(DECISIONS_ARGS)
+
 compare: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Measure every case of docs/benchmarks.md beside Envoy and, when on PATH, nginx and HAProxy
 	@echo "Comparing with other proxies on one core"
 	@$(MEASURE) loadtests.compare $(COMPARE_ARGS)
+
+compare-overload: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Offer 0.5 to 10 times what the upstream can do, beside the same peers
+	@echo "Comparing with other proxies under overload (about 40 minutes; COMPARE_ARGS='--rounds 1' for a look)"
+	@$(MEASURE) loadtests.compare_overload $(COMPARE_ARGS)
 
 profile: $(INSTALLED_LOAD) ## Show where a call's microseconds go, by layer and by function
 	@echo "Sampling the proxy under load"

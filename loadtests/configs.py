@@ -1,4 +1,4 @@
-"""How the proxies that are compared are told to do a case: ours, nginx, HAProxy, LiteLLM; Envoy has a file.
+"""How the proxies that are compared are told to do a case: all but Envoy, which has a file of its own.
 
 Ours runs with every check on. The others do the least that the case asks for: one listener, one upstream with
 kept connections, no access log, one worker. Whoever speaks TLS to the upstream verifies its certificate.
@@ -73,7 +73,7 @@ def nginx_conf(site: Site) -> str:
     }}
   }}
 """
-    return _nginx(site.port, http)
+    return nginx_frame(site.port, http)
 
 
 def nginx_origin_conf(
@@ -90,11 +90,11 @@ def nginx_origin_conf(
   client_body_buffer_size 256k;
   server {{ {listen} {tls} location / {{ return 200 '{answer}'; }} }}
 """
-    return _nginx(port, http)
+    return nginx_frame(port, http)
 
 
-def _nginx(port: int, http: str) -> str:
-    """The frame of both: one process, and every file it makes in the folder it is started for (`-p`)."""
+def nginx_frame(port: int, http: str) -> str:
+    """Of every nginx here: one process, and every file it makes in the folder it is started for (`-p`)."""
     parts = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = " ".join(f"{part}_temp_path {part}-{port};" for part in parts)
     files = min(2 * MOST_STREAMS, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
@@ -150,4 +150,12 @@ model_list:
       api_key: measured
 general_settings:
   dangerously_permit_weak_or_unset_master_key: true
+"""
+
+
+def portkey_headers(site: Site) -> str:
+    """Portkey's gateway has no configuration file: each call says in its headers whom it is for."""
+    return f"""\
+x-portkey-provider: openai
+x-portkey-custom-host: http://127.0.0.1:{site.upstream_port}/v1
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.cases import Case, Site
-from loadtests.configs import backpressure_yaml, haproxy_cfg, litellm_yaml, nginx_conf
+from loadtests.configs import backpressure_yaml, haproxy_cfg, litellm_yaml, nginx_conf, portkey_headers
 from loadtests.envoy import envoy_binary, envoy_json
 from loadtests.raw_client import PATH
 from proxy import __version__
@@ -28,7 +29,8 @@ ENVOYS: Final = ("envoy", "envoy+buffer")
 class Contender:
     """A proxy: its configuration for a site, and the command that serves that file (and port).
 
-    `path` is where it answers a chat completion; `note` says what a reader of its row should know.
+    `path` is where it answers a chat completion; `note` says what a reader of its row should know. When
+    `is_told_by_calls`, its configuration is header lines, and every call brings them.
     """
 
     name: str
@@ -39,13 +41,11 @@ class Contender:
     cases: tuple[Case, ...] = ALL
     path: str = PATH
     note: str = ""
+    is_told_by_calls: bool = False
 
 
 def contenders(free_port: Callable[[], int], *, install: bool) -> list[Contender]:
-    """Ours first, then every peer that this machine has or, with `install`, can have.
-
-    Portkey's gateway (Node) is not among them: it is on no package index that we install from.
-    """
+    """Ours first, then every peer that this machine has or, with `install`, can have."""
 
     def ours(site: Site) -> str:
         return backpressure_yaml(site, free_port())
@@ -62,6 +62,8 @@ def contenders(free_port: Callable[[], int], *, install: bool) -> list[Contender
         found.append(Contender("haproxy", "cfg", haproxy_cfg, _taking_file([haproxy, "-db", "-f"]), version))
     if litellm := shutil.which("litellm"):
         found.append(_litellm(litellm))
+    if (gateway := shutil.which("gateway")) and (version := portkey_version(gateway)):
+        found.append(_portkey(gateway, version))
     return found
 
 
@@ -89,6 +91,34 @@ def _litellm(litellm: str) -> Contender:
     return Contender(
         "litellm", "yaml", litellm_yaml, command, version, (Case.FORWARD,), path="/v1/chat/completions"
     )
+
+
+def _portkey(gateway: str, version: str) -> Contender:
+    """One process of Node; it forwards only, as LiteLLM. It listens on all addresses: no option says one."""
+
+    def command(_file: Path, port: int) -> list[str]:
+        return [gateway, "--headless", f"--port={port}"]  # without its web page
+
+    return Contender(
+        "portkey",
+        "headers",
+        portkey_headers,
+        command,
+        version,
+        (Case.FORWARD,),
+        path="/v1/chat/completions",
+        is_told_by_calls=True,
+    )
+
+
+def portkey_version(gateway: str) -> str | None:
+    """The version of Portkey's gateway; None where that common name is another program's.
+
+    Its package says it, for the program knows no `--version`, and would start.
+    """
+    package = Path(gateway).resolve().parent.parent / "package.json"  # npm links to its build/start-server.js
+    said: dict[str, object] = json.loads(package.read_text()) if package.is_file() else {}
+    return str(said.get("version")) if said.get("name") == "@portkey-ai/gateway" else None
 
 
 def _taking_file(start: list[str]) -> Callable[[Path, int], list[str]]:

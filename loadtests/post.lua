@@ -1,4 +1,5 @@
--- The one request that wrk sends, and its figures as one line of JSON. Its body is the file named by the argument.
+-- The one request that wrk sends, and its figures as one line of JSON. Its body is the file named by the first
+-- argument; the others are further header lines.
 function init(arguments)
   wrk.method = "POST"
   local file = assert(io.open(arguments[1], "rb"))
@@ -6,6 +7,10 @@ function init(arguments)
   file:close()
   wrk.headers["content-type"] = "application/json"
   wrk.headers["authorization"] = "Bearer measured"
+  for at = 2, #arguments do
+    local name, value = arguments[at]:match("^([^:]+): (.*)$")
+    wrk.headers[name] = value
+  end
 end
 
 function done(summary, latency, requests)

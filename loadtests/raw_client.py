@@ -1,6 +1,6 @@
 """A load generator for machines without wrk: closed loop, one request at a time on each connection.
 
-python -m loadtests.raw_client PORT CONNECTIONS SECONDS [PATH BODY_FILE]
+python -m loadtests.raw_client PORT CONNECTIONS SECONDS [PATH BODY_FILE [HEADER_LINE …]]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -33,10 +34,11 @@ def chat_body(size: int, *, stream: bool = False) -> bytes:
 BODY: Final = chat_body(1024)
 
 
-def wire_request(port: int, body: bytes = BODY, path: str = PATH) -> bytes:
-    """The one request that is sent, all in one piece."""
+def wire_request(port: int, body: bytes = BODY, path: str = PATH, more: Sequence[str] = ()) -> bytes:
+    """The one request that is sent, all in one piece; `more` are further lines of its head."""
     lines = [f"POST {path} HTTP/1.1", f"host: 127.0.0.1:{port}", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in HEADERS.items()]
+    lines += more
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
@@ -142,6 +144,8 @@ async def measure(
 
 if __name__ == "__main__":
     to_port = int(sys.argv[1])
-    sent = wire_request(to_port, Path(sys.argv[5]).read_bytes(), sys.argv[4]) if len(sys.argv) > 5 else None
+    sent = None
+    if len(sys.argv) > 5:
+        sent = wire_request(to_port, Path(sys.argv[5]).read_bytes(), sys.argv[4], sys.argv[6:])
     figures = uvloop.run(measure(to_port, int(sys.argv[2]), float(sys.argv[3]), sent))
     print(json.dumps(figures))

@@ -60,7 +60,8 @@ class Bench:
 class Turn:
     """One contender with one case, started: where it listens, which process it is (0: there is none).
 
-    `closes`: it ends the connection with every answer, so that each call pays for a new one.
+    `closes`: it ends the connection with every answer, so that each call pays for a new one. `headers`: lines
+    that its calls bring beside the usual.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Turn:
     path: str = PATH
     closes: bool = False
     note: str = ""
+    headers: tuple[str, ...] = ()
 
 
 def share_out(cores: Sequence[int], *, has_taskset: bool) -> Cores:
@@ -138,22 +140,23 @@ def start(
     process = stack.enter_context(running(name, command, bench.folder))
     log = bench.folder / f"{name}.log"
     await_port(process, port, log)
+    headers = tuple(config.read_text().splitlines()) if contender.is_told_by_calls else ()
     closes = False
     if case not in (Case.SSE, Case.MEMORY):
         body = bench.body_file(case).read_bytes()
         for _ in range(3):  # the bucket holds one call
-            status, closes, reason = probe(port, contender.path, body)
+            status, closes, reason = probe(port, contender.path, body, headers)
         wanted = (429, "bucket_empty") if case is Case.REFUSE else (200, None)
         if status != wanted[0] or (contender.name == OURS and reason != wanted[1]):
             raise StartError(f"{name} answers {status} ({reason}), not {wanted}: {said(log)}")
-    return Turn(contender.name, case, port, process.pid, contender.path, closes, contender.note)
+    return Turn(contender.name, case, port, process.pid, contender.path, closes, contender.note, headers)
 
 
-def probe(port: int, path: str, body: bytes) -> tuple[int, bool, str | None]:
+def probe(port: int, path: str, body: bytes, headers: Sequence[str] = ()) -> tuple[int, bool, str | None]:
     """One call, sent as the generator sends it: its status, whether its connection is closed then, and the
     reason that ours gives for a refusal."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(wire_request(port, body, path))
+        connection.sendall(wire_request(port, body, path, headers))
         answer = HTTPResponse(connection, method="POST")
         answer.begin()
         answer.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,25 +15,36 @@ from loadtests.running import StartError, cpu_s, pinned
 
 BUSY: Final = 0.9
 """Below this share of its core a proxy was not at its most: its rate is the generator's or the upstream's."""
+LATEST_S: Final = 60
+"""An answer that takes longer is none. wrk's own 2 s count as broken what a busy machine makes slow."""
 
 
 def generator_command(
-    wrk: str | None, port: int, path: str, body: Path, connections: int, seconds: float
+    wrk: str | None,
+    port: int,
+    path: str,
+    body: Path,
+    connections: int,
+    seconds: float,
+    headers: Sequence[str] = (),
 ) -> list[str]:
-    """wrk where there is one (whole seconds), else our own client."""
+    """wrk where there is one (whole seconds), else our own client. `headers` are lines beside the usual."""
     if wrk is None:
-        own = [str(port), str(connections), str(seconds), path, str(body)]
+        own = [str(port), str(connections), str(seconds), path, str(body), *headers]
         return [sys.executable, "-m", "loadtests.raw_client", *own]
     script = str(Path(__file__).parents[1] / "post.lua")
     load = ["--threads", "1", "--connections", str(connections), "--duration", f"{max(1, round(seconds))}s"]
-    return [wrk, *load, "--script", script, f"http://127.0.0.1:{port}{path}", "--", str(body)]
+    load += ["--timeout", f"{LATEST_S}s"]
+    return [wrk, *load, "--script", script, f"http://127.0.0.1:{port}{path}", "--", str(body), *headers]
 
 
 def measure(bench: Bench, turn: Turn, seconds: float) -> dict[str, Any]:
     """One turn of one proxy. StartError if it did not do with every call what its case asks."""
     asked = bench.asked
     body = bench.body_file(turn.case)
-    command = generator_command(bench.wrk, turn.port, turn.path, body, asked.connections, seconds)
+    command = generator_command(
+        bench.wrk, turn.port, turn.path, body, asked.connections, seconds, turn.headers
+    )
     cpu_before_s = cpu_s(turn.pid)
     told = told_by(command, bench, seconds, turn.name)
     cpu_used_s = cpu_s(turn.pid) - cpu_before_s

@@ -136,6 +136,17 @@ def test_without_wrk_our_own_generator_sends_the_same_request() -> None:
     assert generator_command(None, 8080, PATH, body, 32, 3.0)[-5:] == ["8080", "32", "3.0", PATH, str(body)]
 
 
+def test_both_generators_are_told_what_a_contender_wants_of_its_calls() -> None:
+    for wrk in ("/usr/bin/wrk", None):
+        told = generator_command(wrk, 8080, PATH, Path("forward.body"), 32, 3.0, ["x-one: 1", "x-two: 2"])
+        assert told[-3:] == ["forward.body", "x-one: 1", "x-two: 2"]
+
+
+def test_an_answer_that_is_only_slow_is_not_called_broken() -> None:
+    told = generator_command("/usr/bin/wrk", 8080, PATH, Path("forward.body"), 32, 3.0)
+    assert told[told.index("--timeout") + 1] == "60s"
+
+
 def test_request_and_answer_have_the_sizes_of_the_published_figures() -> None:
     assert (len(BODY), len(LARGE_BODY), len(ANSWER)) == (1024, 100_000, 300)
     assert json.loads(BODY)["messages"][0]["content"]

@@ -12,7 +12,14 @@ import pytest
 
 from loadtests.cases import Case, Site
 from loadtests.compare.bench import write_certificate
-from loadtests.configs import backpressure_yaml, haproxy_cfg, litellm_yaml, nginx_conf, nginx_origin_conf
+from loadtests.configs import (
+    backpressure_yaml,
+    haproxy_cfg,
+    litellm_yaml,
+    nginx_conf,
+    nginx_origin_conf,
+    portkey_headers,
+)
 from loadtests.envoy import envoy_json
 from loadtests.origin import ANSWER
 from loadtests.peers import OURS, contenders
@@ -109,6 +116,43 @@ def test_nginx_keeps_every_file_in_its_folder() -> None:
 
 def test_litellm_asks_the_upstream_as_an_openai_one() -> None:
     assert "api_base: http://127.0.0.1:2222/v1" in litellm_yaml(site(Case.FORWARD))
+
+
+def test_every_call_tells_portkey_its_upstream() -> None:
+    told = dict(line.split(": ", 1) for line in portkey_headers(site(Case.FORWARD)).splitlines())
+    assert told == {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": "http://127.0.0.1:2222/v1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("package", "version"),
+    [
+        ({"name": "@portkey-ai/gateway", "version": "1.2.3"}, "1.2.3"),
+        ({"name": "gateway"}, None),
+        (None, None),
+    ],
+)
+def test_portkey_is_known_by_its_package_for_others_are_called_gateway_too(
+    package: dict[str, str] | None, version: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "lib" / "build" / "start-server.js"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\ntrue > started\n")
+    program.chmod(0o755)
+    if package:
+        (tmp_path / "lib" / "package.json").write_text(json.dumps(package))
+    link = tmp_path / "bin" / "gateway"  # as npm links to it
+    link.parent.mkdir()
+    link.symlink_to(program)
+    monkeypatch.setenv("PATH", str(link.parent))
+    monkeypatch.chdir(tmp_path)
+    found = [one for one in contenders(free_port, install=False) if one.name == "portkey"]
+    assert [one.version for one in found] == ([version] if version else [])
+    assert [one.cases for one in found] == ([(Case.FORWARD,)] if version else [])
+    assert [one.command(tmp_path, 8081)[-1] for one in found] == (["--port=8081"] if version else [])
+    assert not (tmp_path / "started").exists()
 
 
 def test_ours_is_always_among_the_contenders() -> None:

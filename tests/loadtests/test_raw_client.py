@@ -85,6 +85,13 @@ async def test_what_it_sends_is_what_a_caller_of_the_proxy_sends() -> None:
     assert body == BODY
 
 
+async def test_further_lines_stand_in_the_head_and_change_nothing_else() -> None:
+    head, _, body = wire_request(4242, more=["x-one: 1", "x-two: 2"]).partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[-2:] == [b"x-one: 1", b"x-two: 2"]
+    assert head.split(b"\r\n")[:-2] == wire_request(4242).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert body == BODY
+
+
 @pytest.mark.parametrize("cuts", [[1], [200], [1, 2, 3, 500]])
 async def test_our_upstream_answers_each_request_once_however_it_is_cut(cuts: list[int]) -> None:
     server = await asyncio.get_running_loop().create_server(Origin, "127.0.0.1", 0)
