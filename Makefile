@@ -96,7 +96,7 @@ soak: $(INSTALLED) $(COMPILED_STAMP) ## Load at 80 % of capacity for 10 minutes 
 
 simulate: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Simulate hours of overload on the real core; print every goal beside what was found
 	@echo "Simulating overload (SIMULATE_ARGS='--quick' for a look, '--seeds 100' for the full grid)"
-	@$(MEASURE) loadtests.simulate $(SIMULATE_ARGS)
+	@exec env PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR) $(BIN)/python -P -m loadtests.simulate $(SIMULATE_ARGS)
 
 decisions: $(INSTALLED) $(COMPILED_STAMP) ## Print what one decision of the gate costs with 10 to 10,000 waiting, interpreted and compiled
 	@echo "Measuring single decisions with 10, 100, 1,000 and 10,000 waiting"

@@ -113,11 +113,12 @@ class Target:
         self.flow.granted(call, now, in_turn=in_turn)
         if self.budget is not None:
             own = self._budget_of(call.caller, now)
-            for budget in (self.budget, own):
-                if call.is_retry:
-                    budget.withdraw(now)
-                else:
-                    budget.deposit(now)
+            if call.is_retry:
+                self.budget.withdraw(now)
+                own.withdraw(now)
+            else:
+                self.budget.deposit(now)
+                own.deposit(now)
         self._held += 1
         if self.learner is not None:
             self.learner.enter(self._held, self.cap.held_back, now)
