@@ -227,6 +227,10 @@ class Gate:
                     self._plans.claims_of(waiter.call, waiter.target, self._routes[waiter.call.route])
                 )
             self.room.regroup(now)
+            for waiter in self.room.waiters():
+                shortfall = self.store.peek(waiter.claims, now)
+                if shortfall is not None and shortfall.reason is Reason.TOO_DEAR:  # by the new policy
+                    self._decide(waiter, self.promises.short(shortfall, waiter.call, waiter.target, 0.0, now))
             self._serve(self.room.lines.everyone(), now)
 
     def refuse_failed(self, call: Call, upstream: str, reason: Reason, now: float) -> Refusal:

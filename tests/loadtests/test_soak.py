@@ -145,7 +145,7 @@ def test_every_fault_comes_once_a_round_and_goes_before_the_next() -> None:
 def test_the_configuration_is_valid_and_has_everything_on() -> None:
     for plan in (PLAN, Plan(7.0, slots=4, latency_s=0.01)):
         settings = parse(plan.proxy_yaml(8000, 8001, "http://127.0.0.1:9000"), "soak.yaml", {})
-        assert sum(upstream.concurrency for upstream in settings.upstreams.values()) == plan.slots
+        assert sum(upstream.concurrency.slots for upstream in settings.upstreams.values()) == plan.slots
         assert all(upstream.breaker and upstream.retry_budget for upstream in settings.upstreams.values())
         assert all(route.buckets and route.queue.size for route in settings.routes)
 
