@@ -18,6 +18,8 @@ from proxy.core.waiting import Waiter, WaitingRoom
 SHED_FOR_S: Final = 20.0
 """Who is shed comes back late: the others need the room first (reference/clients.md, statuses table)."""
 
+NEVER: Final = float("inf")
+
 MOST_AHEAD: Final = 32.0
 """A run under way goes first until its caller has had so many calls more than others, over its weight."""
 
@@ -85,22 +87,22 @@ class Checks:
         call: Call,
         target: Target,
         claims: Claims,
-        since: float,
+        seq: float,
         now: float,
         *,
         booked: bool,
         guarded: bool = False,
     ) -> Shortfall | None:
-        """What there is, but not for who began to wait at `since` (inf: who comes only now).
+        """What there is, but not for the `seq`th to wait (inf: who comes only now).
 
         For whom is `guarded`, whose turn it is lest it starve, nothing is held back.
         """
-        if call.tokens and self._room.size and since > now:
+        if call.tokens and self._room.size and seq == NEVER:
             kind = BOOKED if booked else self.kind(call, target)
             behind = self._room.behind(order_of(call.rank, kind), claims, now)
             if behind is not None:
                 return behind
-        if not booked and self._promises.any and (kept := self._promises.kept_from(claims, since, now)):
+        if not booked and self._promises.any and (kept := self._promises.kept_from(claims, seq, now)):
             return kept
         if call.rank and not guarded:
             cap = target.cap

@@ -255,7 +255,7 @@ class Gate:
             booked = waiter.kind == BOOKED
             guarded = waiter is self.guarded
             shortfall = self._checks.kept(
-                call, target, waiter.claims, waiter.since, now, booked=booked, guarded=guarded
+                call, target, waiter.claims, waiter.seq, now, booked=booked, guarded=guarded
             )
             if shortfall is None:
                 shortfall = self.store.reserve(waiter.claims, now)

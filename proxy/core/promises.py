@@ -59,8 +59,8 @@ class Promises:
         ticket = call.ticket
         return ticket is not None and now >= ticket.due_at - EARLY_S and ticket.redeem(now)
 
-    def kept_from(self, claims: Claims, since: float, now: float) -> Shortfall | None:
-        """What who came at `since` lacks because others hold tickets for it."""
+    def kept_from(self, claims: Claims, seq: float, now: float) -> Shortfall | None:
+        """What the `seq`th to wait (inf: a newcomer) lacks because others hold tickets for it."""
         found: Shortfall | None = None
         for key, policy in claims.buckets:
             cost, rate = claims.cost(policy), policy.rate_per_s
@@ -69,7 +69,7 @@ class Promises:
             line = self._tickets.line_of(key) if found is None else None
             if line is None or not line.out:
                 continue
-            kept = line.kept_free_s(now, since) * rate
+            kept = line.kept_free_s(now, seq) * rate
             lacking = kept + cost - self._store.level(key, policy, now)
             if kept and lacking > ROUNDING_S * rate:
                 wait_s = max(ROUNDING_S, min(lacking / rate, line.ends_at - now))
@@ -225,6 +225,7 @@ class Promises:
     def _told(self, ticket: Ticket, reason: Reason, scope: str, limit: str, now: float) -> Refusal:
         at = min(self._instants.distinct(ticket.due_at, now), now + LONGEST_RETRY_AFTER_S)
         ticket.due_at = at
+        ticket.after = self._room.joined
         ticket.told = Refusal(reason, scope, _at_most_55(at - now), limit, ticket)
         return ticket.told
 

@@ -56,11 +56,11 @@ class Ticket:
     again before the time hears the same.
     """
 
-    __slots__ = ("book", "due_at", "is_open", "sold_at", "step_s", "told", "until", "wait_s")
+    __slots__ = ("after", "book", "due_at", "is_open", "step_s", "told", "until", "wait_s")
 
     def __init__(self, book: Book, due_at: float, step_s: float, now: float) -> None:
         self.step_s = step_s
-        self.sold_at = now
+        self.after = 0  # how many had begun to wait when it was sold
         self.told: Refusal | None = None
         self.book = book
         self.due_at = due_at
@@ -171,8 +171,8 @@ class Line(Book):
         self._last = at
         return at
 
-    def kept_free_s(self, now: float, since: float) -> float:
-        """How much must be left for those who hold a ticket of before `since`, in seconds of the refill.
+    def kept_free_s(self, now: float, seq: float) -> float:
+        """How much the `seq`th to wait must leave for those with an older ticket, in seconds of the refill.
 
         It is all that is due now; and so much that what refills until the next is due makes up for it. Those
         after it are a step apart, in which their own refills.
@@ -180,7 +180,7 @@ class Line(Book):
         self.expire(now)
         due_s = 0.0
         for ticket in self._sold:
-            if not ticket.is_open or ticket.sold_at >= since:
+            if not ticket.is_open or ticket.after >= seq:
                 continue
             if ticket.due_at > now:
                 return due_s + max(0.0, ticket.step_s - (ticket.due_at - now))

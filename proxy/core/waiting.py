@@ -91,13 +91,13 @@ class WaitingRoom:
         self.lines = Lines()
         self.lanes = Lanes()
         self._expiry: list[tuple[float, int, Waiter]] = []  # with those who left, until half of it is stale
-        self._seq = 0
+        self.joined = 0  # how many have ever begun to wait
         self.size = 0
 
     def join(self, waiter: Waiter, key: str, ready_at: float, now: float) -> None:
         """Begin to wait for `key`, which is worth trying again at `ready_at` (inf: at the next settle)."""
-        self._seq += 1
-        waiter.seq = self._seq
+        self.joined += 1
+        waiter.seq = self.joined
         waiter.waiting = True
         self.lanes.add(waiter)
         heapq.heappush(self._expiry, (waiter.expires_at, waiter.seq, waiter))

@@ -85,10 +85,10 @@ def test_what_is_due_is_kept_free_and_what_refills_until_the_next_is_due_is_not(
 
 def test_nothing_is_kept_from_those_who_came_before_the_ticket_was_sold() -> None:
     line = Line()
-    booked(line, 1.0, 2.0, now=100.0)
-    booked(line, 1.0, 2.0, now=100.5)
-    assert line.kept_free_s(101.0, 100.0) == 0.0
-    assert line.kept_free_s(101.0, 100.5) == 2.0
+    booked(line, 1.0, 2.0, now=100.0).after = 7
+    booked(line, 1.0, 2.0, now=100.5).after = 8
+    assert line.kept_free_s(101.0, 7) == 0.0
+    assert line.kept_free_s(101.0, 8) == 2.0
     assert line.kept_free_s(101.0, NEVER) == 2.0
 
 

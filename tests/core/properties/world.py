@@ -301,9 +301,8 @@ class World:
 
     def kept_from(self, waiter: Waiter) -> Shortfall | None:
         """What is there, but not for this one."""
-        since = min(waiter.since, self.now - 1e-9)  # others' wishes: `is_behind`
         return self.gate._checks.kept(
-            waiter.call, waiter.target, waiter.claims, since, self.now, booked=waiter.kind == BOOKED
+            waiter.call, waiter.target, waiter.claims, waiter.seq, self.now, booked=waiter.kind == BOOKED
         )
 
     def is_behind_a_promise(self, waiter: Waiter) -> bool:
