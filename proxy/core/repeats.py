@@ -79,12 +79,18 @@ class Trace:
 
 
 class _Row:
-    """The traces of one key, oldest first, and the first instant at which one of them may have ended."""
+    """The traces of one key, oldest first.
 
-    __slots__ = ("first_end", "traces")
+    One of them may have ended from `first_end` on, and may invite from `first_due` on; no sooner. `tickets`
+    of them have one, or had.
+    """
+
+    __slots__ = ("first_due", "first_end", "tickets", "traces")
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []
+        self.first_due = float("inf")
+        self.tickets = 0
         self.first_end = float("inf")
 
 
@@ -121,14 +127,17 @@ class Repeats:
             return False
         if self._alive(of_any_length(key), now):
             return True
-        told_apart = invited = False
-        for trace in self._alive(key, now):
-            if trace.digest is not None:
-                if trace.is_awaited(now):
-                    return True  # a place is kept for that very call
-                told_apart = True
-            invited = invited or trace.invites(now)
-        return told_apart and not invited
+        traces = self._alive(key, now)
+        row = self._rows.get(key)
+        if row is None or not traces:
+            return False
+        if row.tickets and any(trace.digest is not None and trace.is_awaited(now) for trace in traces):
+            return True  # a place is kept for that very call
+        if now >= row.first_due - EARLY_S:
+            if any(trace.invites(now) for trace in traces):
+                return False
+            row.first_due = min(trace.due_at for trace in traces)
+        return any(trace.digest is not None for trace in traces)
 
     def match(self, key: Key, digest: bytes | None, now: float) -> Trace | None:
         """The trace that this call repeats, which is then used up; None for a call that is new.
@@ -167,6 +176,7 @@ class Repeats:
             alive = [trace for trace in row.traces if trace.until >= now]
             self._count -= len(row.traces) - len(alive)
             row.traces = alive
+            row.tickets = sum(trace.ticket is not None for trace in alive)
             row.first_end = min((trace.until for trace in alive), default=float("inf"))
             if not alive:
                 del self._rows[key]
@@ -183,6 +193,8 @@ class Repeats:
             self._count -= 1
         row.traces.append(trace)
         row.first_end = min(row.first_end, trace.until)
+        row.first_due = min(row.first_due, trace.due_at)
+        row.tickets += trace.ticket is not None
         self._count += 1
         spared = 0
         while self._count > MOST:
