@@ -10,8 +10,9 @@ from typing import Final
 
 from proxy.app import identity_of, table_of, upstreams_of
 from proxy.core.call import Call
+from proxy.core.cap import UNBOUNDED
 from proxy.core.claims import Claims
-from proxy.core.dry_run import APART, UNBOUNDED
+from proxy.core.dry_run import APART
 from proxy.core.plan import claims_of
 from proxy.core.policy import Policy, QueuePolicy, UpstreamPolicy
 from proxy.core.target import Target

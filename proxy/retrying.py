@@ -9,10 +9,8 @@ from typing import Final
 
 from proxy.recognise import Arrival
 from proxy.routing import Rung
-from proxy.upstream import Held, Result
+from proxy.upstream import SAFE_METHODS, Held, Result
 from proxy.wire import SMALL_BYTES, Wire
-
-SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 MODEL_DIALECTS: Final = frozenset({"openai", "anthropic"})
 """A model call that failed may be asked of another upstream: it changed nothing. A tool call may have."""

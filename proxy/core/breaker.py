@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from proxy.core.brownout import Brownout
 from proxy.core.policy import BreakerPolicy
 from proxy.core.ramp import Ramp
-from proxy.core.rounding import wait_until
-from proxy.core.silence import NEVER, Silence
+from proxy.core.rounding import NEVER, wait_until
+from proxy.core.silence import Silence
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, SUCCEEDED, Outcome
 from proxy.core.window import Window
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.policy import BucketPolicy
-from proxy.core.rounding import ROUNDING_S
+from proxy.core.rounding import NEVER, ROUNDING_S
 
 FULL: Final = float("-inf")
-NEVER: Final = float("inf")
 
 
 def wait_s(tat: float, cost: float, policy: BucketPolicy, now: float) -> float:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+UNBOUNDED: Final = 1_000_000_000
+"""Slots of a cap that is never full."""
+
 
 class Cap:
     """At most `slots` calls in flight at once under `key`.

@@ -11,6 +11,7 @@ from proxy.core.plan import Plans
 from proxy.core.policy import RoutePolicy
 from proxy.core.pressure import pressure
 from proxy.core.promises import Promises
+from proxy.core.rounding import NEVER
 from proxy.core.target import Target
 from proxy.core.verdict import Reason, Refusal
 from proxy.core.waiting import Waiter, WaitingRoom
@@ -18,7 +19,6 @@ from proxy.core.waiting import Waiter, WaitingRoom
 SHED_FOR_S: Final = 20.0
 """Who is shed comes back late: the others need the room first (reference/clients.md, statuses table)."""
 
-NEVER: Final = float("inf")
 
 MOST_AHEAD: Final = 32.0
 """A run under way goes first until its caller has had so many calls more than others, over its weight."""

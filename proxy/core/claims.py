@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from proxy.core.cap import Cap
 from proxy.core.policy import TOKENS, BucketPolicy, Per, QuotaPolicy
+from proxy.core.rounding import NEVER
 from proxy.core.verdict import Reason
-
-NEVER: Final = float("inf")
 
 CALLER: Final = "caller:"
 """How the key of a cap begins that holds for one caller."""

@@ -11,7 +11,7 @@ from math import log
 from typing import Final
 
 from proxy.core.comparison import Comparison
-from proxy.core.leg import NEVER
+from proxy.core.rounding import NEVER
 
 FAR: Final = 0.5
 """So much has gone, as a logarithm: two fifths."""

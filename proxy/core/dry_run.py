@@ -14,14 +14,11 @@ from typing import Final
 
 from proxy.core.breaker import UNCOUNTED
 from proxy.core.call import Call
-from proxy.core.cap import Cap
+from proxy.core.cap import UNBOUNDED, Cap
 from proxy.core.claims import Claims, Store, scope_of
 from proxy.core.events import Emit, WouldRefuse
 from proxy.core.policy import BucketPolicy, QuotaPolicy
 from proxy.core.verdict import Reason
-
-UNBOUNDED: Final = 1_000_000_000
-"""Slots of a cap in dry run, for the claim that counts what is truly in flight: it is never full."""
 
 APART: Final = "dry run of "
 """Before the key of a cap: those who would have been let in are counted apart from those in flight."""
@@ -35,6 +32,7 @@ def claims_in(
 ) -> Claims:
     """The claims of a call; those in dry run are set apart in `dry`. Each cap comes with its `enforce`."""
     claims = Claims(
+        # One that is never full counts what is truly in flight.
         [(cap.key, cap if enforce else Cap(cap.key, UNBOUNDED)) for cap, enforce in caps],
         [row for row in buckets if row[1].enforce],
         [row for row in quotas if row[1].enforce],

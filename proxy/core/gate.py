@@ -8,6 +8,7 @@ method may decide waiters besides its own answer; they lie in `decided` until so
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from proxy.core.breaker import UNCOUNTED, Machine
 from proxy.core.call import Call
@@ -17,16 +18,19 @@ from proxy.core.dry_run import rehearse
 from proxy.core.events import Admitted, Emit, Left, Queued, Returned, Settled, WouldQueue
 from proxy.core.grant import Grant
 from proxy.core.groups import Group, next_of
-from proxy.core.lines import NEVER
 from proxy.core.orders import BOOKED, FIRST, GUARD_SHARE
 from proxy.core.plan import Plans
 from proxy.core.policy import Policy, RoutePolicy
 from proxy.core.promises import Promises
+from proxy.core.rounding import NEVER
 from proxy.core.runs import Runs
 from proxy.core.target import Target
 from proxy.core.verdict import UNUSED, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter, WaitingRoom
 from proxy.core.watch import Watch
+
+_NONE: Final[list[str]] = []
+"""Never filled: for the calls that open nothing, which are nearly all."""
 
 
 class Gate:
@@ -62,7 +66,7 @@ class Gate:
         target = self.targets[upstream]
         route = self._routes[call.route]
         call.going = call.has_run and self._runs.under_way(call.run, now)
-        self._look(target, now, [])
+        self._look(target, now, _NONE)
 
         # The free checks first, cheapest first: nothing is spent before the last of them has passed.
         if self.draining:
@@ -161,7 +165,7 @@ class Gate:
         self._emit(Settled(grant.call, target.name, outcome, now - grant.at))
         if moved and target.enforces:  # in dry run the breaker is nothing to who waits
             self._refuse_all(lambda waiter: waiter.target is target, now)
-        came_back: list[str] = []
+        came_back = _NONE
         if self.room.size:
             came_back = claims.keys() if unused else [key for key, _ in claims.caps]
             if used_tokens is not None and not unused:
@@ -235,8 +239,7 @@ class Gate:
 
     def refuse_failed(self, call: Call, upstream: str, reason: Reason, now: float) -> Refusal:
         """The answer to a call whose upstream failed: come back soon, if the retry budgets will pay."""
-        target = self.targets[upstream]
-        return self.promises.failed(call, target, reason, now)
+        return self.promises.failed(call, self.targets[upstream], reason, now)
 
     # ── serving the waiters ─────────────────────────────────────────────────────────────────────────
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from proxy.core.call import Call
 from proxy.core.claims import Claims
+from proxy.core.rounding import NEVER
 
 if TYPE_CHECKING:
     from proxy.core.target import Target
-
-NEVER: Final = float("inf")
 
 
 class Grant:

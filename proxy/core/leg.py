@@ -10,10 +10,10 @@ from __future__ import annotations
 from math import exp, log
 from typing import Final
 
+from proxy.core.rounding import NEVER
+
 SHORTEST_S: Final = 1e-6
 """An answer on the same machine, by a clock of 1 us: its logarithm must exist."""
-
-NEVER: Final = float("inf")
 
 
 class Leg:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.core.groups import SLACK, Group, Party, Place, Row
 from proxy.core.orders import first_order
-from proxy.core.rounding import wait_until
+from proxy.core.rounding import NEVER, wait_until
 
 if TYPE_CHECKING:
     from proxy.core.waiting import Waiter
 
-NEVER: Final = float("inf")
 NOW: Final = float("-inf")
 
 

@@ -28,6 +28,10 @@ LEARN: Final = 0.05
 """Weight of the newest in the share of those that were kept."""
 
 
+def _span(wait_s: float) -> int:
+    return min(int(wait_s / SPAN_S), SPANS - 1)
+
+
 class Patience:
     """The shares kept, by the length of the wait."""
 
@@ -40,22 +44,22 @@ class Patience:
 
     def sells(self, wait_s: float) -> bool:
         """Is a wait of this length worth a promise?"""
-        span = min(int(wait_s / SPAN_S), SPANS - 1)
+        span = _span(wait_s)
         if self._ended[span] < TRIED:
             return span == 0 or self._out[span] < TRIED
         return self._kept[span] >= LEAST_KEPT or self._out[span] < ALWAYS
 
     def sold(self, wait_s: float) -> None:
         """One was promised."""
-        self._out[min(int(wait_s / SPAN_S), SPANS - 1)] += 1
+        self._out[_span(wait_s)] += 1
 
     def given_back(self, wait_s: float) -> None:
         """One of this length is not awaited any more."""
-        self._out[min(int(wait_s / SPAN_S), SPANS - 1)] -= 1
+        self._out[_span(wait_s)] -= 1
 
     def ended(self, wait_s: float, *, kept: bool) -> None:
         """One of this length came back in time, or did not."""
-        span = min(int(wait_s / SPAN_S), SPANS - 1)
+        span = _span(wait_s)
         self._out[span] -= 1
         self._ended[span] += 1
         weight = max(LEARN, 1.0 / self._ended[span])

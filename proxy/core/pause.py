@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from proxy.core.cap import Cap
+from proxy.core.cap import UNBOUNDED, Cap
 from proxy.core.policy import PausePolicy
 
 PAUSE: Final = "pause:"
 """Of the key of the cap that holds the calls: none of them goes while it is paused."""
-
-UNBOUNDED: Final = 1_000_000_000
 
 THIRDS: Final = 3
 SLICES_A_THIRD: Final = 3

@@ -8,14 +8,12 @@ from proxy.core.call import Call
 from proxy.core.claims import CALLER, Claims, Shortfall, Store, scope_of
 from proxy.core.instants import Instants
 from proxy.core.pause import PAUSE
+from proxy.core.repeats import EARLY_S
 from proxy.core.rounding import ROUNDING_S
 from proxy.core.target import Target
 from proxy.core.tickets import Ticket, Tickets
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Reason, Refusal
 from proxy.core.waiting import Waiter, WaitingRoom
-
-EARLY_S: Final = 0.1
-"""Who comes back this much before the time told comes as told: clocks and timers have grains."""
 
 DRAIN_S: Final = (2.0, 5.0)
 """A draining proxy is replaced within seconds (reference/clients.md, statuses table)."""
@@ -30,8 +28,6 @@ MIB: Final = 2**20
 
 AFTER_FAILURE_S: Final = 1.0
 """A failure may be over in a second; a breaker that opens meanwhile says the rest."""
-
-EXPIRED: Final = Reason.WAITED_TOO_LONG
 
 
 class Promises:
@@ -194,7 +190,7 @@ class Promises:
     ) -> Refusal:
         """Refused by the bounds of a queue: full, too old, or displaced."""
         call, target, route = waiter.call, waiter.target, waiter.route
-        if reason is EXPIRED:
+        if reason is Reason.WAITED_TOO_LONG:
             limit = f"{route.queue.max_age_s:g}s in the queue"
         elif self._room.lanes.depth(route.name) >= route.queue.size:
             limit = f"{route.queue.size} waiting"

@@ -127,10 +127,10 @@ class Repeats:
             return False
         if self._alive(of_any_length(key), now):
             return True
-        traces = self._alive(key, now)
-        row = self._rows.get(key)
-        if row is None or not traces:
+        row = self._living(key, now)
+        if row is None or not row.traces:
             return False
+        traces = row.traces
         if row.tickets and any(trace.digest is not None and trace.is_awaited(now) for trace in traces):
             return True  # a place is kept for that very call
         if now >= row.first_due - EARLY_S:
@@ -168,19 +168,24 @@ class Repeats:
         return trace
 
     def _alive(self, key: Key, now: float) -> list[Trace]:
+        row = self._living(key, now)
+        return _NONE if row is None else row.traces
+
+    def _living(self, key: Key, now: float) -> _Row | None:
+        """The row of a key, without the traces that have ended; None where there is none left."""
         row = self._rows.get(key)
-        if row is None:
-            return _NONE
-        if row.first_end < now:
-            # Not in the order of their ends: a refusal lives on from the instant told, a failure from now.
-            alive = [trace for trace in row.traces if trace.until >= now]
-            self._count -= len(row.traces) - len(alive)
-            row.traces = alive
-            row.tickets = sum(trace.ticket is not None for trace in alive)
-            row.first_end = min((trace.until for trace in alive), default=float("inf"))
-            if not alive:
-                del self._rows[key]
-        return row.traces
+        if row is None or row.first_end >= now:
+            return row
+        # Not in the order of their ends: a refusal lives on from the instant told, a failure from now.
+        alive = [trace for trace in row.traces if trace.until >= now]
+        self._count -= len(row.traces) - len(alive)
+        row.traces = alive
+        row.tickets = sum(trace.ticket is not None for trace in alive)
+        row.first_end = min((trace.until for trace in alive), default=float("inf"))
+        if alive:
+            return row
+        del self._rows[key]
+        return None
 
     def _remember(self, key: Key, trace: Trace, now: float) -> None:
         row = self._rows.get(key)

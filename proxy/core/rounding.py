@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+NEVER: Final = float("inf")
+"""The instant that does not come, and the wait for it."""
+
 ROUNDING_S: Final = 1e-6
 """A wait shorter than this counts as none. Monotonic seconds after a year of uptime have a grain of 4 ns;
 whoever comes back exactly when told must not be refused for a rounding of a sum of such numbers. It lets

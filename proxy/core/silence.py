@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-NEVER: Final = float("inf")
+from proxy.core.rounding import NEVER
 
 LEARN: Final = 0.1
 """Weight of the newest wait in the running mean."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import log, sqrt
 from typing import Final
 
-from proxy.core.leg import NEVER, SHORTEST_S, Leg, Sizes
+from proxy.core.leg import SHORTEST_S, Leg, Sizes
+from proxy.core.rounding import NEVER
 
 RECENT: Final = 0.05
 """Weight of one call in the level of the last 39."""

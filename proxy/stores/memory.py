@@ -7,6 +7,7 @@ from typing import Final
 from proxy.core import bucket
 from proxy.core.claims import Claims, Shortfall, Store
 from proxy.core.policy import TOKENS, BucketPolicy
+from proxy.core.rounding import NEVER
 from proxy.core.verdict import Reason
 from proxy.stores.quotas import Quotas
 
@@ -122,7 +123,7 @@ class MemoryStore(Store):
         for key, policy in claims.buckets:
             cost = claims.cost(policy)
             lacking = bucket.wait_s(self._tat(key), cost, policy, now)
-            if lacking == bucket.NEVER:
+            if lacking == NEVER:
                 return Shortfall(key, Reason.TOO_DEAR, lacking, 0.0, policy.label)
             if lacking > wait:
                 wait = lacking

@@ -10,7 +10,15 @@ judge.py       what an exchange says about its upstream        retries.py    whe
 httpx_bridge.py, httpx_line.py    HTTP/2, and what is behind an outbound proxy (outbound.py)
 """
 
-from proxy.upstream.contract import CallerGone, Downstream, Headers, Request, Result, UnsendableRequest
+from proxy.upstream.contract import (
+    SAFE_METHODS,
+    CallerGone,
+    Downstream,
+    Headers,
+    Request,
+    Result,
+    UnsendableRequest,
+)
 from proxy.upstream.headers import CREDENTIALS
 from proxy.upstream.relay import relay
 from proxy.upstream.retries import Held, Retries
@@ -18,6 +26,7 @@ from proxy.upstream.target import Upstream
 
 __all__ = [
     "CREDENTIALS",
+    "SAFE_METHODS",
     "CallerGone",
     "Downstream",
     "Headers",

@@ -10,6 +10,9 @@ from proxy.core.verdict import FAILED, Outcome, Reason
 
 Headers = list[tuple[bytes, bytes]]
 
+SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""They ask for no change (RFC 9110 §9.2.1): to send such a request twice does no harm."""
+
 CROWDED: Final = (503, 529)
 UPSTREAM_TIMEOUT: Final = Reason.UPSTREAM_TIMEOUT
 """For the speed of `is`, as `verdict.SUCCEEDED`."""

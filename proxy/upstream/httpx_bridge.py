@@ -17,7 +17,7 @@ import httpx
 from proxy.core.leash import Leash
 from proxy.core.verdict import Reason
 from proxy.upstream.address import Address
-from proxy.upstream.contract import CallerGone, Downstream, Headers, Request, Result
+from proxy.upstream.contract import SAFE_METHODS, CallerGone, Downstream, Headers, Request, Result
 from proxy.upstream.httpx_line import Broken, Line, LineAnswer, Opening
 from proxy.upstream.judge import is_good, judge, left, no_room
 from proxy.upstream.patience import (
@@ -30,7 +30,6 @@ from proxy.upstream.patience import (
     TAKE_REQUEST,
     Patience,
 )
-from proxy.upstream.relay import REPEATABLE
 from proxy.upstream.upload import Upload
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class Bridge:
                 body = await upload.begin(within_s=min(upstream.idle_s, min(deadline, ends_at) - clock()))
             except CallerGone as gone:
                 return left(result, str(gone))
-        repeatable = request.method in REPEATABLE and upload is None
+        repeatable = request.method in SAFE_METHODS and upload is None
         fresh = False
         while True:
             exchange = Exchange(self, request, fields, body, upload, downstream, result, leash)
@@ -234,7 +233,7 @@ class Exchange(httpx.AsyncByteStream):
         sends no other than a safe one again then, and neither do we.
         """
         self._sends += 1
-        if self._sends > 1 and (self._upload is not None or self._request.method not in REPEATABLE):
+        if self._sends > 1 and (self._upload is not None or self._request.method not in SAFE_METHODS):
             raise Broken("connection closed", lost=True)
         self._result.sent = True
         if self._line is not None:

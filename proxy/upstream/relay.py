@@ -9,24 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
 
 from proxy.core.leash import Leash
 from proxy.core.verdict import Reason
 from proxy.upstream.answer import HEAD
 from proxy.upstream.both_ways import both_ways
 from proxy.upstream.connection import Connection
-from proxy.upstream.contract import CallerGone, Downstream, Request, Result
+from proxy.upstream.contract import SAFE_METHODS, CallerGone, Downstream, Request, Result
 from proxy.upstream.deliver import deliver
 from proxy.upstream.judge import judge, left
 from proxy.upstream.opening import open_connection
 from proxy.upstream.patience import NEVER
 from proxy.upstream.target import Upstream
 from proxy.upstream.upload import Upload
-
-REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-"""Safe methods (RFC 9110 §9.2.1): sent again on a new connection when a kept one turns out to be dead. A POST
-never is (§9.2.2; nginx's `proxy_next_upstream` without `non_idempotent`): its effect may have happened."""
 
 
 async def relay(
@@ -60,7 +55,9 @@ async def relay(
             return left(result, str(gone))
         if upload.finished:
             upload = None  # all of it is here
-    repeatable = request.method in REPEATABLE and upload is None
+    # Sent again on a new connection when a kept one turns out to be dead. A POST never is (RFC 9110 §9.2.2;
+    # nginx's `proxy_next_upstream` without `non_idempotent`): its effect may have happened.
+    repeatable = request.method in SAFE_METHODS and upload is None
     connection = upstream.pool.take()
     while True:
         if connection is None:

@@ -10,15 +10,12 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.core.verdict import FAILED, OVERLOADED, Reason
-from proxy.upstream.contract import Downstream, Headers, Result
+from proxy.upstream.contract import SAFE_METHODS, Downstream, Headers, Result
 from proxy.upstream.retry_after import retry_after_s
 
 MOST_HELD_BYTES: Final = 64 * 1024
 """A longer answer is passed on as it comes, whatever its status: an error says less.
 nginx and Envoy throw the first answer away unread; here it is the caller's if no better one comes."""
-
-HARMLESS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-"""Safe methods (RFC 9110 §9.2.1). PUT and DELETE are idempotent by the letter, and tools go by none."""
 
 IDEMPOTENCY_KEY: Final = b"idempotency-key"
 """With it a caller says that its call may come twice (draft-ietf-httpapi-idempotency-key-header). No SDK of a
@@ -71,7 +68,8 @@ class Retries:
 
     def may_run_twice(self, method: bytes, headers: Headers) -> bool:
         """May a call be sent again that its upstream has got, for all we know?"""
-        if self.every_call or method in HARMLESS:
+        # PUT and DELETE are idempotent by the letter, and tools go by none.
+        if self.every_call or method in SAFE_METHODS:
             return True
         return any(name == IDEMPOTENCY_KEY and value for name, value in headers)
 

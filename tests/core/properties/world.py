@@ -12,7 +12,7 @@ from proxy.core.gate import Gate
 from proxy.core.grant import Grant
 from proxy.core.orders import BOOKED, order_of
 from proxy.core.policy import Policy, Unit
-from proxy.core.promises import EARLY_S
+from proxy.core.repeats import EARLY_S
 from proxy.core.survey import survey
 from proxy.core.tickets import Ticket
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason, Refusal
