@@ -13,8 +13,8 @@ from pathlib import Path
 from setuptools import setup
 
 HOT = (
-    "app", "admission", "begun", "identity", "pipeline", "recognise", "retrying", "routing", "status_lines",
-    "wire",
+    "app", "admission", "begun", "field_names", "identity", "pipeline", "recognise", "retrying", "routing",
+    "status_lines", "wire",
 )  # fmt: skip
 HOT_PACKAGES = ("core", "dialects", "listener", "upstream", "telemetry")
 HOT_STORES = ("memory",)
@@ -41,6 +41,10 @@ In compiled code an exception that is being handled is the whole thread's, not t
 awaits in an `except` or a `finally` stays as it is (tests/rules/test_compiled.py).
 """
 
+OWN_CALLS = [] if sys.platform == "win32" else ["-fvisibility=hidden", "-fno-plt"]
+"""Nobody else calls the compiled functions by name. Told so, the compiler has them call each other directly
+and inlines the small ones; else each such call goes through a table that the loader could change."""
+
 
 def hot_modules(root: Path = Path()) -> list[str]:
     """The sources to compile, all into one group, so that they call each other as C functions."""
@@ -60,7 +64,10 @@ def extensions() -> list[object]:
 
     # `make check` has checked the types; here the libraries may be absent, and are then taken as they come.
     options = ["--config-file=", "--ignore-missing-imports"]
-    return list(mypycify([*options, *hot_modules()], opt_level="3", debug_level="0"))
+    compiled = list(mypycify([*options, *hot_modules()], opt_level="3", debug_level="0"))
+    for extension in compiled:
+        extension.extra_compile_args += OWN_CALLS
+    return compiled
 
 
 setup(ext_modules=extensions())

@@ -113,7 +113,7 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
             arrival.call.is_retry = _is_retry(trace, headers, now)
             arrival.call.ticket = trace.ticket if trace is not None else None
         if match.costs_tokens and wire.method == b"POST":
-            arrival.call.tokens = _tokens(wire, trace)
+            arrival.call.tokens = _tokens(wire, trace, input_only=match.input_only)
     except (Malformed, BadHeader, TooLarge) as error:
         return complaint(error, route, serving)
     return arrival
@@ -170,7 +170,7 @@ def _arrival(
     return Arrival(call, wire.method, route, match.rest, ask, key, now + total_s)
 
 
-def _tokens(wire: Wire, repeated: Trace | None) -> float:
+def _tokens(wire: Wire, repeated: Trace | None, *, input_only: bool) -> float:
     """What the call is likely to cost; its body's twin, where it repeats one, cost the same.
 
     A body that is here says what output it allows; none is awaited.
@@ -178,7 +178,7 @@ def _tokens(wire: Wire, repeated: Trace | None) -> float:
     if repeated is not None and repeated.tokens and wire.mark is not None and repeated.digest == wire.mark:
         return repeated.tokens
     body = wire.take_arrived() if wire.is_here(PEEKED_BYTES) else None
-    return estimate(wire.path, wire.length, body)
+    return estimate(wire.length, body, input_only=input_only)
 
 
 def _needs_digest(wire: Wire, key: Key, serving: Serving, now: float) -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, unquote_to_bytes
 import httptools
 
 from proxy.dialects import Dialect
-from proxy.dialects.tokens import costs_tokens
+from proxy.dialects.tokens import answers_no_text, costs_tokens
 from proxy.upstream import Retries, Upstream
 
 TOOL: Final = "{tool}"
@@ -69,7 +69,7 @@ class Match(NamedTuple):
     """A route, the rest of the path after its prefix (with its slash, or empty), and the tool it names.
 
     `climbs`: the `..` of the path lead out of the route, or out of the tool it names, somewhere on the way.
-    `costs_tokens`: a POST of it does, and the route counts them.
+    `costs_tokens`: a POST of it does, and the route counts them; `input_only`: those it sends.
     """
 
     route: Route
@@ -77,6 +77,7 @@ class Match(NamedTuple):
     tool: str
     climbs: bool
     costs_tokens: bool
+    input_only: bool
 
 
 class Table:
@@ -114,7 +115,7 @@ class Table:
                 tool = unquote(rest[1:].partition(b"/")[0].decode("latin-1")) if route.names_tool else ""
                 if tool or not route.names_tool:
                     costs = route.counts_tokens and costs_tokens(route.dialect.name, path)
-                    return Match(route, rest, tool, _climbs(route, rest), costs)
+                    return Match(route, rest, tool, _climbs(route, rest), costs, answers_no_text(path))
         return None
 
 

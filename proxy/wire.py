@@ -14,6 +14,7 @@ from typing import Final
 from proxy.begun import Begun, in_a_task
 from proxy.core.verdict import End
 from proxy.dialects.tokens import Meter
+from proxy.field_names import line_begun
 from proxy.status_lines import STATUS_LINES
 from proxy.upstream import CallerGone, Downstream, Headers
 
@@ -306,10 +307,8 @@ class Wire(Downstream):
             elif name == b"connection":
                 self.keep = False  # the only word of our own answers there is `close`
                 continue
-            out.append(name)
-            out.append(b": ")
+            out.append(line_begun(name))
             out.append(value)
-            out.append(b"\r\n")
         self._frame(status, has_length=has_length)
         if not self._chunked or is_encoded:
             self._event_stream = False  # no event of ours fits into it
@@ -322,12 +321,12 @@ class Wire(Downstream):
                 self.keep = False
             else:
                 self._chunked = True
-                self._out.append(b"transfer-encoding: chunked\r\n")
+                self._out.append(b"\r\ntransfer-encoding: chunked")
         if not self.keep:
-            self._out.append(b"connection: close\r\n")
+            self._out.append(b"\r\nconnection: close")
         elif self.http10:
-            self._out.append(b"connection: keep-alive\r\n")
-        self._out.append(b"\r\n")
+            self._out.append(b"\r\nconnection: keep-alive")
+        self._out.append(b"\r\n\r\n")
 
     def served(self) -> None:
         """Nobody works on it any more: the last word of whoever did. An idle connection holds no body."""

@@ -19,6 +19,9 @@ MOST: Final = 65_536
 """Callers remembered at most. A stream of callers who each call once leaves no turn behind to forget them by;
 those whose last call is longest ago are lifted."""
 
+ORDERED_FROM: Final = MOST // 4
+"""Among so many it is kept in mind whose call was the last: long before any of them must be forgotten."""
+
 RECENT_S: Final = 5.0
 """Callers of whom nothing was granted for so long, or twice that, take no part."""
 
@@ -35,7 +38,7 @@ class Shares:
         self._lately: set[str] = set()
         self._before: set[str] = set()
         self._since = 0.0
-        self._had: dict[str, float] = {}  # whose last call was granted longest ago is first
+        self._had: dict[str, float] = {}  # of many, whose last call was longest ago is first
         self._sweep_at = SWEEP_FROM
         self.floor = 0.0
         """Where the callers are whose turn it is; nobody counts as having had less."""
@@ -63,7 +66,9 @@ class Shares:
         if now - self._since >= RECENT_S:
             self._before, self._lately, self._since = self._lately, set(), now
         self._lately.add(caller)
-        start = max(self.floor, self._had.pop(caller, 0.0))
+        start = self.start(caller)
+        if len(self._had) > ORDERED_FROM:
+            self._had.pop(caller, None)
         self._had[caller] = start + cost
         if in_turn:
             self.floor = start

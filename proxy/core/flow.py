@@ -43,6 +43,20 @@ LEAST_BEGUN: Final = 0.02
 """A run is taken to have fifty calls at most: what begins one must not wait for ever."""
 
 
+class _Class:
+    """One class of calls: what each of its callers has had, and how many were granted, the latest most.
+
+    `begun` is which share of those granted of late begins something.
+    """
+
+    __slots__ = ("begun", "granted", "shares")
+
+    def __init__(self) -> None:
+        self.shares = Shares()
+        self.begun = 1.0
+        self.granted = 0.0
+
+
 class Flow:
     """The flow under one cap.
 
@@ -52,16 +66,13 @@ class Flow:
     """
 
     __slots__ = (
-        "_begun", "_cap", "_granted", "_known", "_newest", "_shares", "guard", "pace", "service_s",
-        "silent_s",
+        "_cap", "_classes", "_known", "_newest", "guard", "pace", "service_s", "silent_s",
     )  # fmt: skip
 
     def __init__(self, cap: Cap) -> None:
         self._cap = cap
-        self._shares: list[Shares] = []  # by rank, as the next two
-        self._begun: list[float] = []  # of the calls granted of late, which share begins something
-        self._granted: list[float] = []  # how many were granted of this class, the latest counting most
-        self._newest = 1.0
+        self._classes: list[_Class] = []  # by rank
+        self._newest = 1.0  # what a call counts that is granted now
         self.pace = Pace()
         self.service_s = UNKNOWN_SERVICE_S
         self.silent_s = 0.0
@@ -75,15 +86,14 @@ class Flow:
 
     def shares(self, rank: int) -> Shares:
         """What each caller has had in one class."""
-        while rank >= len(self._shares):
-            self._shares.append(Shares())
-        return self._shares[rank]
+        return self._of(rank).shares
 
     def granted(self, call: Call, now: float, *, in_turn: bool) -> None:
         """A call goes; `in_turn` as for `Shares.charge`."""
         self.pace.granted(call.rank, now)
-        self._count(call)
-        self.shares(call.rank).charge(call.caller, 1.0 / call.weight, now, in_turn=in_turn)
+        of_class = self._of(call.rank)
+        self._count(of_class, going=call.going)
+        of_class.shares.charge(call.caller, 1.0 / call.weight, now, in_turn=in_turn)
 
     def ended(self, call: Call, outcome: Outcome, took_s: float, silent_s: float | None = None) -> None:
         """A call that was granted has ended, and held its permit so long.
@@ -91,7 +101,7 @@ class Flow:
         `silent_s` is how long it waited for its answer to begin; None: as long as it took.
         """
         cost = 0.0 if outcome is UNUSED else took_s / max(self.service_s, LEAST_SERVICE_S)
-        self._shares[call.rank].correct(call.caller, (cost - 1.0) / call.weight)
+        self._classes[call.rank].shares.correct(call.caller, (cost - 1.0) / call.weight)
         if outcome is SUCCEEDED:
             self._known += 1
             weight = max(LEARN, 1.0 / self._known)
@@ -115,9 +125,7 @@ class Flow:
         place to every fifth call and to admit the other four unasked would promise all of them twice.
         """
         step_s = self.step_of(call.rank, slots, now, own=own)
-        if call.going or call.rank >= len(self._begun):
-            return step_s
-        return step_s / max(LEAST_BEGUN, self._begun[call.rank])
+        return step_s if call.going else step_s / max(LEAST_BEGUN, self._of(call.rank).begun)
 
     def is_starved(self, rank: int, slots: int, now: float) -> bool:
         """Do the classes before take all that comes free, but for what is this one's in any case?"""
@@ -142,8 +150,9 @@ class Flow:
 
     def _spared(self, rank: int) -> int:
         """How many must be free, that the classes before this one wait no longer than is bearable."""
-        granted = sum(self._granted)
-        above = min(sum(self._granted[:rank]) / granted, MOST_ABOVE) if granted else 0.0
+        granted = sum(each.granted for each in self._classes)
+        above = sum(each.granted for each in self._classes[:rank])
+        above = min(above / granted, MOST_ABOVE) if granted else 0.0
         # With n kept free, all are taken for above^n of the time; then the next comes free after so long:
         wait_s = self.service_s / (self._cap.slots * (1.0 - above))
         bearable = BEARABLE_SHARE * self.silent_s / wait_s
@@ -151,17 +160,20 @@ class Flow:
             return 0
         return ceil(log(max(bearable, LEAST_SERVICE_S)) / log(above))
 
-    def _count(self, call: Call) -> None:
-        rank, granted = call.rank, self._granted
-        while rank >= len(granted):
-            granted.append(0.0)
-            self._begun.append(1.0)
-        begun = self._begun[rank]
-        if call.going or begun < 1.0:
-            self._begun[rank] = begun + LEARN * ((0.0 if call.going else 1.0) - begun)
+    def _of(self, rank: int) -> _Class:
+        while rank >= len(self._classes):
+            self._classes.append(_Class())
+        return self._classes[rank]
+
+    def _count(self, of_class: _Class, *, going: bool) -> None:
+        if going:
+            of_class.begun -= LEARN * of_class.begun
+        elif of_class.begun < 1.0:
+            of_class.begun += LEARN * (1.0 - of_class.begun)
         # To let the newest count for more is to let all others count for less, but for a division later.
         self._newest *= 1.0 + LEARN
-        granted[rank] += self._newest
+        of_class.granted += self._newest
         if self._newest > TOO_MUCH:
-            self._granted = [each / TOO_MUCH for each in granted]
+            for each in self._classes:
+                each.granted /= TOO_MUCH
             self._newest = 1.0

@@ -17,34 +17,33 @@ SEEN_S: Final = 30.0
 """A class of which nothing was granted for so long has nobody to keep room for."""
 
 
-class _Rates:
-    """Events a second by rank, as exponential means."""
+class _Rate:
+    """Events a second, as an exponential mean."""
 
-    __slots__ = ("_at", "_rates")
+    __slots__ = ("_at", "_rate")
 
     def __init__(self) -> None:
-        self._rates: list[float] = []
-        self._at: list[float] = []
+        self._at = float("-inf")
+        self._rate = 0.0
 
-    def add(self, rank: int, now: float) -> None:
-        """One of this rank."""
-        while rank >= len(self._rates):
-            self._rates.append(0.0)
-            self._at.append(float("-inf"))
-        since_s = now - self._at[rank]
-        self._rates[rank] = self._rates[rank] * exp(-since_s / MEMORY_S) + 1.0 / MEMORY_S
-        self._at[rank] = now
+    def add(self, now: float) -> None:
+        """One more."""
+        self._rate = self.at(now) + 1.0 / MEMORY_S
+        self._at = now
 
-    def above(self, rank: int, now: float) -> float:
-        """How many a second there are of the ranks before this one."""
-        above = 0.0
-        for each in range(min(rank, len(self._rates))):
-            above += self._rates[each] * exp(-(now - self._at[each]) / MEMORY_S)
-        return above
+    def at(self, now: float) -> float:
+        """How many a second there are."""
+        return self._rate * exp((self._at - now) / MEMORY_S)
 
-    def any_above(self, rank: int, now: float) -> bool:
-        """Was there one of a rank before this, lately?"""
-        return any(now - at <= SEEN_S for at in self._at[:rank])
+    def is_seen(self, now: float) -> bool:
+        """Was there one lately?"""
+        return now - self._at <= SEEN_S
+
+
+def _of(rank: int, rates: list[_Rate]) -> _Rate:
+    while rank >= len(rates):
+        rates.append(_Rate())
+    return rates[rank]
 
 
 class Pace:
@@ -53,21 +52,26 @@ class Pace:
     __slots__ = ("_granted", "_wanted")
 
     def __init__(self) -> None:
-        self._granted = _Rates()
-        self._wanted = _Rates()
+        self._granted: list[_Rate] = []
+        self._wanted: list[_Rate] = []
 
     def granted(self, rank: int, now: float) -> None:
         """A call of this rank was granted."""
-        self._granted.add(rank, now)
+        _of(rank, self._granted).add(now)
 
     def refused(self, rank: int, now: float) -> None:
         """A call of this rank found no room: what comes free is wanted by its class."""
-        self._wanted.add(rank, now)
+        _of(rank, self._wanted).add(now)
 
     def above(self, rank: int, now: float) -> float:
         """How many calls a second are granted to the classes before this one, or wanted in vain by them."""
-        return self._granted.above(rank, now) + self._wanted.above(rank, now)
+        above = 0.0
+        for rate in self._granted[:rank]:
+            above += rate.at(now)
+        for rate in self._wanted[:rank]:
+            above += rate.at(now)
+        return above
 
     def any_above(self, rank: int, now: float) -> bool:
         """Was anything granted to a class before this one, lately?"""
-        return self._granted.any_above(rank, now)
+        return any(rate.is_seen(now) for rate in self._granted[:rank])

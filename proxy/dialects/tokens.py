@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from proxy.dialects.base import Headers
-from proxy.dialects.usage import MOST_TOKENS, Usage, asked_of, usage_of
+from proxy.dialects.usage import ASKED, MOST_TOKENS, TOLD, Usage, decoded
 
 BYTES_PER_TOKEN: Final = 4
 """OpenAI's rule of thumb for English ("What are tokens and how to count them"); its own limiter estimates by
@@ -38,6 +38,12 @@ lists of models, files, batches, the counting of tokens, images, audio."""
 
 _IDENTITY: Final = (b"accept-encoding", b"identity")
 
+USAGE: Final = b'"usage"'
+"""In JSON these bytes are a whole string and no part of one. Where they are a key of the outermost object,
+and nowhere else, what follows is an object but for its brace: then what stands before need not be read."""
+
+LONG_BEFORE: Final = 64
+
 _UNREAD: Final = 0
 _PLAIN: Final = 1
 _STREAM: Final = 2
@@ -59,21 +65,26 @@ def costs_tokens(dialect: str, path: bytes) -> bool:
     return bool(segments) and segments[-1] in costing
 
 
-def estimate(path: bytes, length: int | None, body: bytes | None) -> float:
-    """Tokens that a call is likely to cost, input and output; at least 1.
+def answers_no_text(path: bytes) -> bool:
+    """Does a call of this path cost its input only?"""
+    return b"embeddings" in path
+
+
+def estimate(length: int | None, body: bytes | None, *, input_only: bool) -> float:
+    """Tokens that a call is likely to cost, its input and, unless `input_only`, its output; at least 1.
 
     `length` is the declared one, None where none was. `body` is given where it is here already: a bound of
     the output that it states is taken for the output itself, as OpenAI's own limiter does.
     """
     size = len(body) if body is not None else length
     tokens = UNKNOWN_INPUT if size is None else size // BYTES_PER_TOKEN
-    if path.find(b"embeddings") < 0:  # `in` asks first whether this is a number
+    if not input_only:
         tokens += _output(body)
     return float(min(max(1, tokens), MOST_TOKENS))
 
 
 def _output(body: bytes | None) -> int:
-    asked = asked_of(body) if body is not None else None
+    asked = decoded(ASKED, body) if body is not None else None
     if asked is None:
         return DEFAULT_OUTPUT
     each = DEFAULT_OUTPUT
@@ -175,12 +186,28 @@ class Meter:
             self._held.append(piece)
 
     def _read(self, told: bytes) -> None:
-        usage = usage_of(told)
+        usage = _usage_of(told)
         if usage is not None:
             # The events of a stream tell it bit by bit; each number is a running total, the last one counts.
             given, taken = _input_of(usage), _first(usage.completion_tokens, usage.output_tokens)
             self._input = self._input if given is None else given
             self._output = self._output if taken is None else taken
+
+
+def _usage_of(told: bytes) -> Usage | None:
+    """The usage that an answer or an event tells, or None."""
+    at = told.rfind(USAGE)
+    if at < 0:
+        return None
+    if at > LONG_BEFORE and (answer := decoded(TOLD, b"{" + told[at:])) is not None:
+        return answer.usage
+    answer = decoded(TOLD, told)
+    if answer is None:
+        return None
+    for inner in (answer.response, answer.message):
+        if inner is not None and inner.usage is not None:
+            return inner.usage
+    return answer.usage
 
 
 def _is_null(line: bytes) -> bool:

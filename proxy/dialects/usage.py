@@ -49,27 +49,12 @@ class Told(msgspec.Struct, gc=False):
     message: _Inner | None = None
 
 
-_ASKED: Final = msgspec.json.Decoder(Asked)
-_TOLD: Final = msgspec.json.Decoder(Told)
+ASKED: Final = msgspec.json.Decoder(Asked)
+TOLD: Final = msgspec.json.Decoder(Told)
 
 
-def asked_of(body: bytes) -> Asked | None:
-    """What a request allows; None for a body that is no JSON object of this form."""
-    return _decoded(_ASKED, body)
-
-
-def usage_of(body: bytes) -> Usage | None:
-    """The usage that an answer or an event tells, or None."""
-    told = _decoded(_TOLD, body)
-    if told is None:
-        return None
-    for inner in (told.response, told.message):
-        if inner is not None and inner.usage is not None:
-            return inner.usage
-    return told.usage
-
-
-def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
+    """What a body says, or None for one that is no JSON object of this form."""
     try:
         return decoder.decode(body)
     except JSON_ERRORS:

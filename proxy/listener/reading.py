@@ -13,6 +13,7 @@ from typing import Final, cast
 import httptools
 
 from proxy.core.verdict import End
+from proxy.field_names import in_lower_case
 from proxy.listener.bounds import Bounds
 from proxy.routing import split
 from proxy.wire import Connection, Wire
@@ -168,7 +169,7 @@ class RequestReader:
         wire = self._heading
         if wire is None:
             return
-        name = name.lower()
+        name = in_lower_case(name)
         wire.headers.append((name, value))
         if name == b"content-length":
             wire.length = int(value)

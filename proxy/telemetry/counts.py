@@ -111,6 +111,15 @@ class Kept:
         self.share += ((1.0 if kept else 0.0) - self.share) / self._seen
 
 
+class Tokens:
+    """Tokens of one route's calls: as estimated when they came, and as charged in the end."""
+
+    __slots__ = ("charged", "estimated")
+
+    def __init__(self) -> None:
+        self.estimated = self.charged = 0.0
+
+
 class Lane(NamedTuple):
     """The histograms of one (route, priority)."""
 

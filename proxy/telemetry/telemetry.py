@@ -31,7 +31,7 @@ from proxy.core.state import GateState
 from proxy.core.survey import OTHERS
 from proxy.core.verdict import FAILED, UNUSED, End, Outcome, Reason
 from proxy.telemetry import families
-from proxy.telemetry.counts import SCOPES, Flow, Flows, Kept, Labels
+from proxy.telemetry.counts import SCOPES, Flow, Flows, Kept, Labels, Tokens
 from proxy.telemetry.families import Row
 from proxy.telemetry.log import Log
 
@@ -74,8 +74,7 @@ class Telemetry:
         self._cap_labels, self._bucket_labels = Labels(), Labels()
         self._unknown_priority: defaultdict[str, int] = defaultdict(int)
         self._malformed: defaultdict[str, int] = defaultdict(int)
-        self._tokens_estimated: defaultdict[str, float] = defaultdict(float)
-        self._tokens_charged: defaultdict[str, float] = defaultdict(float)
+        self._tokens: dict[str, Tokens] = {}  # by route
         self._retries: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._ended: dict[str, int] = dict.fromkeys(End, 0)
         self._unknown_route = 0
@@ -157,9 +156,11 @@ class Telemetry:
 
     def tokens(self, route: str, estimated: float, used: float | None) -> None:
         """A call whose tokens are counted was relayed; `used` is None where its answer did not tell."""
-        route = self._labels.keep(route)
-        self._tokens_estimated[route] += estimated
-        self._tokens_charged[route] += estimated if used is None else used
+        tokens = self._tokens.get(route)
+        if tokens is None:
+            tokens = self._tokens.setdefault(self._labels.keep(route), Tokens())
+        tokens.estimated += estimated
+        tokens.charged += estimated if used is None else used
 
     def kept_shares(self) -> dict[str, float]:
         """By route, the share of the last promises that were kept; without those that made none."""
@@ -217,8 +218,9 @@ class Telemetry:
         yield families.counter("crashes_total", [((), self._crashes)])
         yield families.by_label("malformed_total", self._malformed)
         yield families.counter("retries_total", self._retries.items())
-        yield families.by_label("tokens_estimated_total", self._tokens_estimated)
-        yield families.by_label("tokens_charged_total", self._tokens_charged)
+        tokens = self._tokens.items()
+        yield families.by_label("tokens_estimated_total", {route: each.estimated for route, each in tokens})
+        yield families.by_label("tokens_charged_total", {route: each.charged for route, each in tokens})
         yield families.by_label("connections_ended_total", self._ended)
         yield families.counter("log_lines_suppressed_total", [((), self._log.suppressed if self._log else 0)])
         yield families.counter("log_lines_lost_total", [((), self._log.lost if self._log else 0)])

@@ -10,6 +10,7 @@ from typing import Final
 
 import httptools
 
+from proxy.field_names import in_lower_case
 from proxy.upstream.contract import Headers
 from proxy.upstream.headers import HOP_BY_HOP, options_of
 
@@ -154,7 +155,7 @@ class Answer:
         """A header, or a trailer."""
         if self.phase != HEAD:
             return
-        name = name.lower()
+        name = in_lower_case(name)
         if name not in _SPECIAL:
             self.headers.append((name, value))
         elif name == b"content-length":

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from proxy.field_names import COMMON, line_begun
 from proxy.upstream.contract import Headers, Request, UnsendableRequest
 
 CREDENTIALS: Final = (
@@ -27,18 +28,6 @@ OURS: Final = frozenset({b"content-length", b"expect", b"http2-settings"})
 """Written anew, or answered by our own server side (`Expect: 100-continue`)."""
 
 FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
-
-COMMON: Final = frozenset(
-    b"accept accept-charset accept-encoding accept-language anthropic-beta anthropic-version api-key "
-    b"authorization cache-control content-encoding content-language content-type cookie dnt if-match "
-    b"if-modified-since if-none-match if-range if-unmodified-since mcp-protocol-version mcp-session-id "
-    b"openai-beta openai-organization openai-project origin pragma prefer range referer traceparent "
-    b"tracestate user-agent via x-api-key x-caller-id x-deadline-ms x-goog-api-key x-priority x-request-id "
-    b"x-run-id x-stainless-arch x-stainless-async x-stainless-lang x-stainless-os "
-    b"x-stainless-package-version x-stainless-read-timeout x-stainless-retry-count x-stainless-runtime "
-    b"x-stainless-runtime-version x-stainless-timeout".split()
-)
-"""Names that need no second look: a lookup is cheaper than a match against the grammar."""
 
 TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 NOT_IN_A_TARGET: Final = bytes(range(0x21)) + b"\x7f#"
@@ -107,14 +96,14 @@ class RequestHead:
         own = [(name.lower().encode(), value.encode("latin-1")) for name, value in credentials.items()]
         for name, value in own:
             check_field(name, value)
-        lines = b"".join(_prefix(name) + value for name, value in own)
+        lines = b"".join(line_begun(name) + value for name, value in own)
         self._fixed = b" HTTP/1.1\r\nhost: %b%b" % (authority, lines)
         self._special = dict.fromkeys(HOP_BY_HOP | OURS, _DROP) | dict.fromkeys(FORWARDED, _FORWARDED)
         self._special |= {b"connection": _CONNECTION, b"host": _HOST}
         if own:
             hidden = (*CREDENTIALS, *(name for name, _ in own), *(name.lower().encode() for name in private))
             self._special |= dict.fromkeys(hidden, _DROP)
-        self._prefixes = {name: _prefix(name) for name in COMMON if name not in self._special}
+        self._prefixes = {name: line_begun(name) for name in COMMON if name not in self._special}
         self._origins: dict[tuple[str, bytes, bytes], bytes] = {}
         self._sound: set[bytes] = set()  # targets that were looked at before
 
@@ -172,7 +161,7 @@ class RequestHead:
         check_field(name, b"")
         if name.replace(b"_", b"-") in self._special:
             return None
-        prefix = _prefix(name)
+        prefix = line_begun(name)
         if len(self._prefixes) < MOST_LEARNT and len(name) <= LONGEST_LEARNT:
             self._prefixes[name] = prefix
         return prefix
@@ -209,11 +198,7 @@ class RequestHead:
         lines = [(name, value) for name, value in told if value]
         for field in lines:
             check_field(*field)
-        return b"".join(_prefix(name) + value for name, value in lines)
-
-
-def _prefix(name: bytes) -> bytes:
-    return b"\r\n%b: " % name
+        return b"".join(line_begun(name) + value for name, value in lines)
 
 
 def _breaks_out(value: bytes) -> bool:

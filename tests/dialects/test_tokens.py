@@ -91,14 +91,14 @@ def test_everything_else_costs_none(dialect: str, path: str) -> None:
     ],
 )
 def test_the_output_is_what_the_body_allows_else_that_of_a_usual_answer(body: bytes, output: int) -> None:
-    assert estimate(CHAT, len(body), body) == max(1, len(body) // 4 + output)
+    assert estimate(len(body), body, input_only=False) == max(1, len(body) // 4 + output)
 
 
 def test_four_bytes_are_a_token_and_a_body_that_is_not_here_goes_by_its_declared_length() -> None:
-    assert estimate(CHAT, 4000, None) == 1000 + DEFAULT_OUTPUT
-    assert estimate(CHAT, None, None) == UNKNOWN_INPUT + DEFAULT_OUTPUT
-    assert estimate(b"/v1/embeddings", 4000, None) == 1000
-    assert estimate(b"/v1/embeddings", 0, b"") == 1
+    assert estimate(4000, None, input_only=False) == 1000 + DEFAULT_OUTPUT
+    assert estimate(None, None, input_only=False) == UNKNOWN_INPUT + DEFAULT_OUTPUT
+    assert estimate(4000, None, input_only=True) == 1000
+    assert estimate(0, b"", input_only=True) == 1
 
 
 # ── what the answer tells ───────────────────────────────────────────────────────────────────────────
