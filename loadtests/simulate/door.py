@@ -125,6 +125,7 @@ class GateDoor(NoDoor):
         facts = Facts(refusal)
         reason = refusal.reason
         self._ledger.refusals[reason] = self._ledger.refusals.get(reason, 0) + 1
+        is_again = refusal.ticket is not None and refusal.ticket.told is not refusal  # the same promise
         is_upstreams = facts.kind is Kind.UPSTREAM  # then it is remembered as a failure
         if refusal.retry_after_s is not None and not is_upstreams:
             self._repeats.refused(call.key, call.mark, refusal.retry_after_s, now, ticket=refusal.ticket)
@@ -132,7 +133,7 @@ class GateDoor(NoDoor):
         may_return = facts.comes_back and not facts.is_final
         if is_upstreams:
             may_return = may_return and told_s is not None
-        elif told_s is not None and may_return:
+        elif told_s is not None and may_return and not is_again:
             self._ledger.promises.append((now, now + told_s))
         self._callers.answered(call, facts.status, told_s, may_return=may_return, ours=not is_upstreams)
 

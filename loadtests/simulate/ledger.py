@@ -19,7 +19,7 @@ class Ledger:
         self.peak = 0  # calls at the upstream at once, whoever still waits for them
         self.returns: list[tuple[float, float, float, float, int]] = []
         """Who came back when told: told at, told seconds, came at, then waited (-1: refused), class."""
-        self.promises: list[tuple[float, float]] = []  # every time told by the proxy: when, for when
+        self.promises: list[tuple[float, float]] = []  # every time promised by the proxy: when, for when
         self.samples: list[tuple[float, int, int, float, float, float]] = []
         """At, cap, in flight, and the age of the oldest waiter by class."""
         self.arrivals: list[float] = []  # at the proxy

@@ -24,6 +24,8 @@ from loadtests.simulate.playing import BEST_TOKENS_PER_S, Played, named, play
 from loadtests.simulate.scenarios import SCENARIOS, Fault, Phase, Scenario
 from loadtests.simulate.streams import Allowance, Streams
 from loadtests.simulate.upstreams import Fixed, Knee, Upstream
+from proxy.core.tickets import Ticket
+from proxy.core.verdict import Refusal
 
 PLENTY = (1e9, 1e9, 1e9)
 
@@ -330,6 +332,41 @@ def test_a_promise_is_kept_by_letting_in_soon_after_the_return() -> None:
     assert found["kept_at_once"] == 0.25
     assert found["herd"] == pytest.approx(1.0, abs=1.01)
     assert found["regret"] == pytest.approx(1.0)  # nobody was served meanwhile: each could have been
+
+
+def test_what_was_promised_before_a_fault_is_told_apart_from_what_was_promised_in_it() -> None:
+    ledger = Ledger()
+    ledger.returns = [(5.0, 20.0, 25.0, -1.0, 1), (12.0, 10.0, 22.0, 0.0, 1), (13.0, 10.0, 23.0, -1.0, 1)]
+    found = honesty(ledger, (20.0, 30.0), 32, 30.0, 12.0)
+    assert found["kept"] == pytest.approx(1 / 3)
+    assert found["kept_told_since"] == 0.5
+
+
+def test_a_herd_is_compared_with_that_of_the_same_returns_told_evenly() -> None:
+    ledger = Ledger()
+    ledger.promises = [(0.0, 20.0 + number / 100) for number in range(20)]  # ten in a tenth, and then none
+    ledger.returns = [(0.0, 20.0, due, 0.0, 1) for _, due in ledger.promises[:10]]
+    found = honesty(ledger, (20.0, 21.0), 32, 21.0)
+    assert found["herd"] == pytest.approx(5.0)
+    assert found["herd_returned"] == pytest.approx(10.0)
+    assert found["herd_least"] == pytest.approx(2.0), "the half of them would return, two in a tenth"
+
+
+def test_who_asks_too_early_and_is_told_the_same_again_is_promised_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Ticket] = []
+    refuse = GateDoor._refuse
+
+    def noted(self: GateDoor, call: Logical, refusal: Refusal) -> None:
+        if refusal.ticket is not None:
+            told.append(refusal.ticket)
+        refuse(self, call, refusal)
+
+    monkeypatch.setattr(GateDoor, "_refuse", noted)
+    run = played(overload(3.0, seconds=6.0))
+    assert len(run.ledger.promises) == len(set(told))
+    assert len(told) > 1.5 * len(set(told))
 
 
 def test_a_missed_goal_is_printed_as_missed_and_what_never_came_meets_none() -> None:
