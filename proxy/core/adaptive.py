@@ -303,7 +303,7 @@ class Learner:
 
     def _returned(self, leg: Leg, now: float) -> str:
         lost = self._comeback.lost
-        if self._comeback.is_false(leg.level, GROSS):
+        if self._comeback.is_false(leg, self._usual, GROSS):
             self._move(lost)
             self._begin(exp(lost - WATCHFUL * BELOW), now)
             return SLOWER

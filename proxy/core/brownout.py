@@ -13,6 +13,9 @@ from typing import Final
 
 from proxy.core.window import SLICES
 
+CLOSE: Final = 0.9
+"""With so much of what it takes to refuse any who comes is counted: to split among them what is refused."""
+
 LOOKS: Final = 100
 """The share is reckoned anew so many times in a window."""
 
@@ -46,17 +49,19 @@ class Brownout:
     """What share of the calls to one upstream is refused, and which. `k` 0.0: none ever is."""
 
     __slots__ = (
-        "_accepted", "_arrived", "_asked", "_carried", "_drops", "_k", "_look_at", "_rows", "_until",
-        "_window_s", "share",
+        "_accepted", "_arrived", "_asked", "_carried", "_drops", "_is_close", "_k", "_look_at", "_newest",
+        "_rows", "_until", "_window_s", "share",
     )  # fmt: skip
 
     def __init__(self, k: float, window_s: float) -> None:
         self._k = k
         self._window_s = window_s
         self._rows: deque[Row] = deque()  # oldest first
-        self._until = float("-inf")  # so long the newest lasts
+        self._newest = Row(0)  # the last of them, if there are any
+        self._until = float("-inf")  # so long it lasts
         self._asked = self._accepted = 0
         self._look_at = 0.0
+        self._is_close = False  # is it time to count who comes?
         self._arrived: list[float] = []  # by rank, the older the less
         self._drops: list[float] = []  # by rank, the share to refuse
         self._carried: list[float] = []  # by rank, what is left of a whole call since the last was refused
@@ -66,7 +71,7 @@ class Brownout:
         """A call was answered, well or not, or failed."""
         if not self._k:
             return
-        row = self._rows[-1] if now < self._until else self._row(now)
+        row = self._newest if now < self._until else self._row(now)
         row.asked += 1
         self._asked += 1
         if accepted:
@@ -77,14 +82,16 @@ class Brownout:
         """Is this call one of those to be refused? Ask once for each that comes."""
         if not self._k:
             return False
+        if now >= self._look_at:
+            self._look(now)
+        if not self._is_close:
+            return False
         arrived = self._arrived
         while len(arrived) <= rank:
             arrived.append(0.0)
             self._drops.append(0.0)
             self._carried.append(0.0)
         arrived[rank] += 1.0
-        if now >= self._look_at:
-            self._look(now)
         if not self.share:
             return False
         carried = self._carried[rank] + self._drops[rank]
@@ -104,6 +111,7 @@ class Brownout:
         self._until = float("-inf")
         self._asked = self._accepted = 0
         self._look_at = 0.0
+        self._is_close = False
         self.share = 0.0
 
     def _look(self, now: float) -> None:
@@ -111,9 +119,10 @@ class Brownout:
         self._forget(now)
         if self.share and len(self._rows) > 1 and self._is_well():
             self._drop()
-        share = 0.0
+        allowed, share = self._k * self._accepted, 0.0
+        self._is_close = self._asked > CLOSE * allowed
         if self._asked >= LEAST_PER_S * self._window_s:
-            share = min(MOST, max(0.0, (self._asked - self._k * self._accepted) / (self._asked + 1)))
+            share = min(MOST, max(0.0, (self._asked - allowed) / (self._asked + 1)))
         self.share = share
         arrived = self._arrived
         for rank in range(len(arrived)):
@@ -130,8 +139,9 @@ class Brownout:
         if not rows or rows[-1].number < current:
             self._forget(now)
             rows.append(Row(current))
-        self._until = (rows[-1].number + 1) * self._window_s / SLICES
-        return rows[-1]
+        self._newest = newest = rows[-1]
+        self._until = (newest.number + 1) * self._window_s / SLICES
+        return newest
 
     def _forget(self, now: float) -> None:
         oldest = int(now * SLICES / self._window_s) - SLICES

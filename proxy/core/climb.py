@@ -39,7 +39,7 @@ FIRST_REST, SECOND_REST, LONGEST_REST = 1, 4, 12
 long prompt; the more often they were late there, the longer."""
 
 NEAR: Final = 1.1
-"""Up to so far above that number it goes on by one."""
+"""Up to so far above that number it goes on by one: a line is seen late, and a long one costs those in it."""
 
 NO_DOUBT: Final = 0.12
 """Who waits for so much of the time that a call takes stands in a line. Less may be one long prompt: the
@@ -55,7 +55,10 @@ IN_VAIN: Final = 3
 class Climb:
     """Where to go from one leg to the next. `is_new`: nothing has said no yet."""
 
-    __slots__ = ("_first", "_first_s", "_known", "_late", "_pace", "_rest", "_rested", "_top", "is_new")
+    __slots__ = (
+        "_before", "_first", "_first_s", "_is_again", "_known", "_late", "_pace", "_rest", "_rested", "_top",
+        "is_new",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.is_new = True
@@ -64,6 +67,8 @@ class Climb:
         self._rest = FIRST_REST
         self._rested = 0  # legs on time just below it
         self._known = 0.0  # the same, and not forgotten when it is tried again
+        self._before = 0.0  # the one before, if it was farther up
+        self._is_again = False  # is that one the top again?
         self._late = 0  # legs in a row
         self._first, self._first_s = 0, 0.0  # the number of the first of them, and how late it was
 
@@ -71,7 +76,7 @@ class Climb:
         """From here on in small steps: the upstream has refused."""
         self.is_new = False
         self._pace = 0.0
-        self._top, self._known, self._rested, self._late = 0.0, 0.0, 0, 0
+        self._top, self._known, self._before, self._rested, self._late = 0.0, 0.0, 0.0, 0, 0
 
     def is_late(self, leg: Leg, usual: Usual) -> bool:
         """Did nearly all answers begin later than usual?"""
@@ -91,7 +96,8 @@ class Climb:
     def _step(self, number: int) -> float:
         least = 1.0 / number
         if not self._top:
-            if self._rest > FIRST_REST and number <= NEAR * self._known:
+            if number <= NEAR * self._known:
+                self._pace = least
                 return least
             pace = max(least, self._pace)
             self._pace = max(LEAST_PACE, SLOWING * pace) if self.is_new else min(LEAST_PACE, 2.0 * pace)
@@ -102,8 +108,11 @@ class Climb:
         self._rested += 1
         if self._rested < self._rest:
             return 0.0
-        self._top, self._rested = 0.0, 0
-        self._pace = 2.0 * least if self._rest > FIRST_REST else LEAST_PACE
+        self._top, self._before, self._rested = self._before, 0.0, 0
+        self._is_again = self._top > 0.0
+        if self._is_again:
+            self._known = self._top
+        self._pace = 2.0 * least
         return least
 
     def _back(self, number: int, leg: Leg, usual: Usual) -> float:
@@ -120,11 +129,17 @@ class Climb:
         elif self._late >= IN_VAIN:
             usual.replace(leg)
             self.is_new = False
-            self._top, self._pace, self._late = 0.0, LEAST_PACE, 0
+            self._top, self._before, self._pace, self._late = 0.0, 0.0, LEAST_PACE, 0
             return log(self._first)
-        self.is_new = False
+        was_new, self.is_new = self.is_new, False
         near = self._known / NEAR <= number <= NEAR * self._known
         self._rest = min(LONGEST_REST, max(SECOND_REST, 2 * self._rest)) if near else FIRST_REST
-        self._top = self._known = float(number)
+        back = max(1.0 / number, min(FARTHEST_BACK, share))
+        top = float(number)
+        if not was_new and number > self._known:  # at first only short calls have ended to reckon with
+            top = min(top, number * exp(-back) + 1.0)
+        self._before = 0.0 if self._is_again or self._known <= NEAR * top else self._known
+        self._is_again = False
+        self._top, self._known = top, 0.0 if was_new else top
         self._rested = 0
-        return log(number) - max(1.0 / number, min(FARTHEST_BACK, share))
+        return log(number) - back

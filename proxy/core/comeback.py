@@ -7,11 +7,13 @@ climb there by the usual steps would take ten.
 
 from __future__ import annotations
 
-from math import log
+from math import log, sqrt
 from typing import Final
 
 from proxy.core.comparison import Comparison
+from proxy.core.leg import Leg
 from proxy.core.rounding import NEVER
+from proxy.core.usual import Usual
 
 FAR: Final = 0.5
 """So much has gone, as a logarithm: two fifths."""
@@ -106,9 +108,10 @@ class Comeback:
         self._sum = max(0.0, self._sum + self._middle - its_log)
         return self._sum > self._sure
 
-    def is_false(self, level: float, gross: float) -> bool:
-        """A leg of as many as before had this level: it was an error. Asked once."""
-        longer, above = level - self._level, self.knee - self.lost
+    def is_false(self, leg: Leg, usual: Usual, gross: float) -> bool:
+        """A leg of as many as before: was it an error? Asked once."""
+        longer, above = leg.level - self._level, self.knee - self.lost
+        error = sqrt(2.0 * usual.scatter / leg.counted)
         self.lost = 0.0
-        self._is_costly = longer > COSTLY * above
+        self._is_costly = longer > COSTLY * above + MOST_SAID * error
         return longer > gross

@@ -16,9 +16,9 @@ from proxy.core.usual import Usual
 ALONE_S = 0.1
 
 
-def leg(slots: int, silent_s: float) -> Leg:
-    made = Leg(slots, 0.0, 100, 9.0)
-    for _ in range(100):
+def leg(slots: int, silent_s: float, calls: int = 100) -> Leg:
+    made = Leg(slots, 0.0, calls, 9.0)
+    for _ in range(calls):
         made.enter(slots, slots, 0.0)
         made.add(silent_s, log(silent_s))
     return made
@@ -58,6 +58,37 @@ def test_streams_that_begin_late_among_fewer_too_are_late_by_themselves() -> Non
     assert climbed(4.0, 1.0, 1.0, 1.0, 1.0)[-1] > 32
 
 
+def with_sequences(legs: int, *, stalled: tuple[int, ...] = (), more_from: int = 99) -> list[int]:
+    """The numbers that are tried where 64 are served at once, later 80. A long prompt makes legs late."""
+    climb, usual, numbers = Climb(), Usual(), [32]
+    usual.took_s = 10.0
+    usual.remember(late_leg(16, ALONE_S))
+    for nth in range(legs):
+        best = 64 if nth < more_from else 80
+        in_line_s = max(0, numbers[-1] - best) * usual.took_s / numbers[-1]
+        silent_s = ALONE_S + (1.0 if nth in stalled else in_line_s)
+        numbers.append(round(exp(climb.next(late_leg(numbers[-1], silent_s), usual))))
+    return numbers
+
+
+def test_above_a_number_at_which_streams_stood_in_line_one_more_is_tried_at_a_time() -> None:
+    numbers = with_sequences(60)
+    assert numbers[:4] == [32, 64, 97, 69], "the first climb goes too far"
+    assert max(numbers[4:]) == 65
+    assert numbers.count(65) > 3, "there may be more by now"
+    more = with_sequences(60, more_from=11)[14:]
+    assert list(dict.fromkeys(more))[:10] == [64, 65, 66, 67, 68, 69, 70, 71, 72, 73]
+    assert 80 in more[:20], "and then by more and more"
+
+
+def test_what_was_known_before_a_long_prompt_is_where_the_climb_slows_down_again() -> None:
+    numbers = with_sequences(60, stalled=(12, 13))
+    after = numbers[13:]
+    assert min(after) < 56
+    assert max(after) == 65, "not past it in one step"
+    assert after.index(64) < 12, "nor by one at a time from where it was thrown back to"
+
+
 def of_thirty_two() -> Comeback:
     comeback = Comeback()
     comeback.note(log(32), 0.0)
@@ -94,11 +125,13 @@ def test_where_more_at_once_do_less_it_is_not_looked_for(share: float, goes_on: 
     assert comeback.is_to_be_watched(log(10)), "another time, another upstream"
 
 
-@pytest.mark.parametrize(("at_32_s", "goes_on"), [(0.32, True), (0.6, False)])
-def test_nor_after_an_error_that_cost_throughput(at_32_s: float, goes_on: bool) -> None:
+@pytest.mark.parametrize(
+    ("at_32_s", "calls", "goes_on"), [(0.32, 100, True), (0.6, 100, False), (0.6, 10, True)]
+)
+def test_nor_after_an_error_that_plainly_cost_throughput(at_32_s: float, calls: int, goes_on: bool) -> None:
     comeback = of_thirty_two()
     comeback.lost = log(10)
-    assert comeback.is_false(log(at_32_s), log(1.5))
+    assert comeback.is_false(leg(32, at_32_s, calls), Usual(), log(1.5))
     assert comeback.lost == 0.0
     assert comeback.is_to_be_watched(log(10)) is goes_on
 
