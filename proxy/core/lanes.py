@@ -185,13 +185,21 @@ class Lanes:
         """Is there no room for so many more bytes?"""
         return not _fits(route, self.bytes_of(route.name), size)
 
-    def crowds(self, route: str, call: Call) -> bool:
-        """Do as many wait of this caller, in the class of `call`, as of others on average, or more?"""
+    def crowds(self, route: str, call: Call, order: int) -> bool:
+        """Do as many wait of this caller, in the class of `call` up to `order`, as of others, or more?
+
+        Compared with the mean of all callers of the class. Who waits with a later order is no crowd to it.
+        """
         callers = self._callers.get((route, call.rank))
         if callers is None:
             return False  # nobody of the class is here: it must not be shut out
-        own = callers.get(call.caller, 0) / call.weight
-        return own * len(callers) >= self.depth(route, last_order(call.rank), first_order(call.rank))
+        own, depth = 0, 0
+        for each, lane in self._lanes[route].items():
+            if first_order(call.rank) <= each <= order:
+                depth += len(lane.waiters)
+                held = lane.by_caller.get(call.caller)
+                own += 0 if held is None else len(held)
+        return own > 0 and own / call.weight * len(callers) >= depth
 
     def depth(self, route: str, up_to: int | None = None, since: int = 0) -> int:
         """How many of a route wait, or how many of them with an order from `since` to `up_to`."""

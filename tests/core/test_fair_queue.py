@@ -251,6 +251,17 @@ def test_a_quiet_caller_is_not_shed_for_the_crowd_of_a_loud_one(story: Story) ->
     crowd(story, "q1", caller="quiet")
 
 
+def test_first_attempts_are_not_shed_for_retries_of_the_same_caller(story: Story) -> None:
+    """Who returns after a pause, and asks again early, would have no turn until all others have gone."""
+    begun(story.queue(10, max_age_s=100.0).shed_at(2.0, 0.3, 0.2))
+    crowd(story, "b1", "b2", "b3", caller="busy")
+    crowd(story, "r1", "r2", "r3", caller="returns", retry=True)
+    story >> arrives("r4", caller="returns", retry=True) << refused("r4", Reason.SHED)
+    story >> arrives("b4", caller="busy") << refused("b4", Reason.SHED)
+    crowd(story, "first", caller="returns")
+    served_in_order(story, "running0", "b1", "first", "b2", "b3", "r1")
+
+
 def test_a_run_under_way_is_not_shed(story: Story) -> None:
     story.cap(1).queue(10, max_age_s=100.0).shed_at(2.0, 0.3, 0.2)
     under_way(story, "r1", caller="loud")

@@ -188,12 +188,28 @@ def test_a_caller_crowds_who_holds_at_least_the_mean_of_its_class() -> None:
     hall.join(1, caller="quiet")
     hall.join(0, caller="quiet")
     crowds = hall.lanes.crowds
-    assert crowds("chat", asking("loud"))
-    assert not crowds("chat", asking("quiet"))
-    assert not crowds("chat", asking("new"))
-    assert not crowds("chat", asking("loud", weight=2.0)), "over its weight it holds two"
-    assert crowds("chat", asking("quiet", rank=0)), "other classes are others' business"
-    assert not crowds("chat", asking("anyone", rank=2)), "where nobody waits nobody is in the way"
+    assert crowds("chat", asking("loud"), last_order(1))
+    assert not crowds("chat", asking("quiet"), last_order(1))
+    assert not crowds("chat", asking("new"), last_order(1))
+    assert not crowds("chat", asking("loud", weight=2.0), last_order(1)), "over its weight it holds two"
+    assert crowds("chat", asking("quiet", rank=0), last_order(0)), "other classes are others' business"
+    assert not crowds("chat", asking("anyone", rank=2), last_order(2)), "nobody waits"
+
+
+def test_who_is_served_after_a_call_is_no_crowd_to_it() -> None:
+    hall = Hall()
+    for _ in range(4):
+        hall.join(1, caller="returns", kind=RETRY)
+    crowds = hall.lanes.crowds
+    assert not crowds("chat", asking("returns"), order_of(1, FIRST)), "there is nobody before it at all"
+    hall.join(1, caller="other")
+    hall.join(1, caller="other")
+    assert crowds("chat", asking("returns"), order_of(1, RETRY)), "four of six"
+    assert not crowds("chat", asking("returns"), order_of(1, FIRST)), "none of two"
+    hall.join(1, caller="returns")
+    assert not crowds("chat", asking("returns"), order_of(1, FIRST)), "one of three, of two callers"
+    hall.join(1, caller="returns")
+    assert crowds("chat", asking("returns"), order_of(1, FIRST)), "two of four"
 
 
 # ── nothing is left behind ──────────────────────────────────────────────────────────────────────────
