@@ -92,6 +92,8 @@ class Admission:
         verdict = gate.offer(call, upstream, self._clock(), may_wait=may_wait)
         if gate.has_decided:
             self._tell()
+        elif gate.room.size:
+            self._arm()  # what somebody waits for now may come sooner, or another thing than before
         if gate.watch.hung:
             self._cut()
         return Lease(self, verdict) if isinstance(verdict, Grant) else verdict
@@ -159,6 +161,8 @@ class Admission:
         gate.settle(grant, outcome, self._clock(), used_tokens=used_tokens)
         if gate.has_decided:
             self._tell()
+        elif gate.room.size:
+            self._arm()
         if gate.watch.hung:
             self._cut()
 
@@ -167,6 +171,8 @@ class Admission:
         self.gate.answered(grant, silent_s, self._clock())
         if self.gate.has_decided:
             self._tell()
+        elif self.gate.room.size:
+            self._arm()
         if self.gate.watch.hung:
             self._cut()
 
@@ -223,6 +229,8 @@ class Admission:
         self._timer, self._timer_at = None, float("inf")
         self.gate.advance(self._clock())
         self._tell()
+        if self.gate.watch.hung:
+            self._cut()
 
 
 def _answer(waiter: Waiter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.call import Call
-from proxy.core.claims import CALLER, Claims, Shortfall, Store
+from proxy.core.claims import CALLER, Claims, Shortfall, Store, longer
 from proxy.core.orders import BOOKED, FIRST, RETRY, UNDER_WAY, last_order, order_of
 from proxy.core.plan import Plans
 from proxy.core.policy import RoutePolicy
@@ -48,8 +48,10 @@ class Checks:
             return None
         if pressure(self._room, route.name, route.queue, now, order=last_order(call.rank)) < at:
             return None
-        # A run under way is not cut for a new one, nor a quiet caller for the crowd of a loud one.
-        if call.going or not self._room.lanes.crowds(route.name, call):
+        # A run under way is not cut for a new one, nor a quiet caller for the crowd of a loud one. Nor is a
+        # first attempt for its caller's retries: these wait until nobody else does, and it would as long.
+        kind = self.kind(call, target)
+        if call.going or not self._room.lanes.crowds(route.name, call, order_of(call.rank, kind)):
             return None
         ahead = self._room.lanes.of_class(route.name, call.rank)
         earliest_s = ahead * target.flow.turn_s(call, 0, now)
@@ -81,6 +83,27 @@ class Checks:
         if target.breaker is None or not target.breaker.browns_out(call.rank, now):
             return None
         return self._promises.crowded(Reason.SHED, f"upstream:{target.name}", call, target, SHED_FOR_S, now)
+
+    def take(
+        self,
+        call: Call,
+        target: Target,
+        claims: Claims,
+        seq: float,
+        now: float,
+        *,
+        booked: bool,
+        guarded: bool = False,
+    ) -> Shortfall | None:
+        """Grant all that is claimed (None), or none of it: what was lacking, or is `kept` from this one.
+
+        What is kept may be had sooner than what is lacking besides: whoever comes back for the one must not
+        be refused for the other.
+        """
+        kept = self.kept(call, target, claims, seq, now, booked=booked, guarded=guarded)
+        if kept is None:
+            return self._store.reserve(claims, now)
+        return longer(kept, self._store.peek(claims, now))
 
     def kept(
         self,

@@ -13,7 +13,11 @@ from proxy.core.verdict import Reason
 CALLER: Final = "caller:"
 """How the key of a cap begins that holds for one caller."""
 
-Sharing = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+TOOL: Final = "tool:"
+"""How the key of a cap begins that holds for one tool of a route."""
+
+Keys = tuple[str, ...]
+Sharing = tuple[Keys, Keys, Keys, Keys]
 
 
 class Claims:
@@ -59,18 +63,24 @@ class Claims:
         return [key for key, _ in (*self.caps, *self.buckets, *self.quotas)]
 
     def keys_by_sharing(self) -> Sharing:
-        """The same keys in three: those that many share, those of one caller, those of one run."""
+        """The same keys in four: those that many share, those of one tool, of one caller, of one run."""
         if self.sharing is None:
             shared: list[str] = []
+            tools: list[str] = []
             callers: list[str] = []
             runs: list[str] = []
             for key, _ in self.caps:
-                (callers if key.startswith(CALLER) else shared).append(key)
+                (tools if key.startswith(TOOL) else callers if key.startswith(CALLER) else shared).append(key)
             rows: list[tuple[str, Per]] = [(key, policy.per) for key, policy in self.buckets]
             rows += [(key, policy.per) for key, policy in self.quotas]
             for key, per in rows:
-                (callers if per is Per.CALLER else runs if per is Per.RUN else shared).append(key)
-            self.sharing = (tuple(shared), tuple(callers), tuple(runs))
+                if per is Per.CALLER:
+                    callers.append(key)
+                elif per is Per.RUN:
+                    runs.append(key)
+                else:
+                    (tools if per is Per.TOOL else shared).append(key)
+            self.sharing = (tuple(shared), tuple(tools), tuple(callers), tuple(runs))
         return self.sharing
 
 
@@ -99,6 +109,11 @@ class Shortfall:
     def ready_at(self, now: float) -> float:
         """When it is worth trying again; inf for a cap: at a settle, whenever that is."""
         return NEVER if self.reason is Reason.CAP_REACHED else now + self.wait_s
+
+
+def longer(one: Shortfall, other: Shortfall | None) -> Shortfall:
+    """The one of two to wait for; of two that end at once the first."""
+    return one if other is None or one.wait_s >= other.wait_s else other
 
 
 def scope_of(shortfall: Shortfall) -> str:

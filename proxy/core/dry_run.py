@@ -46,6 +46,9 @@ def claims_in(
     )
     if dry.caps or dry.buckets or dry.quotas:
         claims.dry = dry
+        # Nobody waits for it: those who wait stand as if it were not configured.
+        enforced = [(cap.key, cap) for cap, enforce in caps if enforce]
+        claims.sharing = Claims(enforced, claims.buckets, claims.quotas).keys_by_sharing()
     return claims
 
 

@@ -92,9 +92,7 @@ class Gate:
         # were free a moment ago, go with it because nothing can happen in between. What is kept for others
         # is not to be had: by those who return with a ticket, by the more important classes.
         claims = self._plans.claims_of(call, target, route)
-        shortfall = self._checks.kept(call, target, claims, NEVER, now, booked=booked)
-        if shortfall is None:
-            shortfall = self.store.reserve(claims, now)
+        shortfall = self._checks.take(call, target, claims, NEVER, now, booked=booked)
         if shortfall is None:
             return self._grant(call, target, claims, now, in_turn=True, booked=booked)
 
@@ -161,10 +159,8 @@ class Gate:
         self.store.settle(claims, now, unused=unused, used_tokens=used_tokens)
         if claims.dry is not None:
             self.store.settle(claims.dry, now, unused=unused, used_tokens=used_tokens)
-        moved = self.watch.settled(grant, outcome, now)
+        self.watch.settled(grant, outcome, now)
         self._emit(Settled(grant.call, target.name, outcome, now - grant.at))
-        if moved and target.enforces:  # in dry run the breaker is nothing to who waits
-            self._refuse_all(lambda waiter: waiter.target is target, now)
         came_back = _NONE
         if self.room.size:
             came_back = claims.keys() if unused else [key for key, _ in claims.caps]
@@ -190,6 +186,9 @@ class Gate:
 
     def advance(self, now: float) -> None:
         """Serve whose time has come, and refuse who has waited too long. Call at `next_at`, or any time."""
+        if self.watch.paused:
+            for target in self.watch.due(now):
+                self._look(target, now, _NONE)
         opened = self.room.lines.opened((), now)
         if opened:
             self._serve(opened, now)
@@ -198,7 +197,8 @@ class Gate:
 
     def next_at(self) -> float:
         """When `advance` will next have something to do; inf when never."""
-        return self.room.next_at()
+        at = self.room.next_at()
+        return min(at, self.watch.looks_at()) if self.watch.paused and self.room.size else at
 
     def take_decided(self) -> list[Waiter]:
         """The waiters decided since this was last called; the caller of this must tell each of them."""
@@ -257,11 +257,9 @@ class Gate:
                 continue
             booked = waiter.kind == BOOKED
             guarded = waiter is self.guarded
-            shortfall = self._checks.kept(
+            shortfall = self._checks.take(
                 call, target, waiter.claims, waiter.seq, now, booked=booked, guarded=guarded
             )
-            if shortfall is None:
-                shortfall = self.store.reserve(waiter.claims, now)
             if shortfall is None:
                 self._dispatch(waiter, now, booked=booked)
             elif too_late(shortfall.wait_s, waiter.expires_at, call, now):
@@ -292,6 +290,10 @@ class Gate:
         """See what has become of an upstream, and serve those who wait for a key that was `opened`."""
         if key := self.watch.look(target, now):
             opened = [*opened, key]
+        if self.watch.moved:
+            self.watch.moved = False
+            if target.enforces:  # in dry run the breaker is nothing to who waits
+                self._refuse_all(lambda waiter: waiter.target is target, now)
         if opened and self.room.size:
             self._serve(self.room.lines.opened(opened, now), now)
 
@@ -341,10 +343,7 @@ class Gate:
 
     def _refuse_all(self, concerns: Callable[[Waiter], bool], now: float) -> None:
         for waiter in [waiter for waiter in self.room.waiters() if concerns(waiter)]:
-            refusal = (
-                self.promises.draining()
-                if self.draining
-                else self._checks.recheck(waiter.call, waiter.target, now)
-            )
+            call, target = waiter.call, waiter.target
+            refusal = self.promises.draining() if self.draining else self._checks.recheck(call, target, now)
             if refusal is not None:
                 self._decide(waiter, refusal)

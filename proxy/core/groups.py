@@ -1,13 +1,16 @@
 """Who is next among those who ask for the same: class by class, caller by caller, call by call.
 
     Group   all who share the same caps and buckets
-      Level   of one class, and within it of one kind: `order_of` in waiting.py has the list
-        Party   of one caller: whoever has had least goes next (fairness.py)
-          Row     that go with the same run's allowances: first come, first served; newest first when stale
+      Level   of one class, and within it of one kind: `order_of` in orders.py has the list
+        Bay     that ask for the same tool's caps and buckets: as many as there are names of tools
+          Party   of one caller: whoever has had least goes next (fairness.py)
+            Row     that go with the same run's allowances: first come, first served; newest first
+                    when stale
 
-What a group, a party or a row lacks, all of it lack: it is closed until that key has room, and is not looked
-at until then. A group may be closed from one level on: what the less important lack the more important may
-find, where room is held back for them.
+What a group, a bay, a party or a row lacks, all of it lack: it is closed until that key has room, and is not
+looked at until then. A group may be closed from one level on: what the less important lack the more important
+may find, where room is held back for them. Callers choose the names of tools, hence the bays: to serve one
+of a level never walks them.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.core.fairness import Shares
 from proxy.core.orders import first_order
+from proxy.core.rounding import NEVER
 
 if TYPE_CHECKING:
     from proxy.core.target import Target
@@ -72,14 +76,14 @@ class Row(Place):
 
 
 class Party(Place):
-    """Those of one caller in one level."""
+    """Those of one caller in one bay."""
 
-    __slots__ = ("_heap", "caller", "is_posted", "level", "open", "rows", "size")
+    __slots__ = ("_heap", "bay", "caller", "is_posted", "open", "rows", "size")
 
-    def __init__(self, keys: tuple[str, ...], caller: str, level: Level) -> None:
+    def __init__(self, keys: tuple[str, ...], caller: str, bay: Bay) -> None:
         super().__init__(keys)
         self.caller = caller
-        self.level = level
+        self.bay = bay
         self.rows: dict[tuple[str, ...], Row] = {}
         self.size = 0
         self.open = 0  # how many of them stand in open rows
@@ -114,17 +118,17 @@ class Party(Place):
             heapq.heappush(self._heap, (not row.going, row.head(now).seq, row))
 
 
-class Level:
-    """Those of one order in one group."""
+class Bay(Place):
+    """Those of one tool in one level: all of the level where no tool has allowances of its own."""
 
-    __slots__ = ("_heap", "group", "open", "order", "parties", "shares")
+    __slots__ = ("_heap", "level", "open", "parties", "posted_at")
 
-    def __init__(self, group: Group, order: int, shares: Shares) -> None:
-        self.group = group
-        self.order = order
-        self.shares = shares
+    def __init__(self, keys: tuple[str, ...], level: Level) -> None:
+        super().__init__(keys)
+        self.level = level
         self.parties: dict[tuple[str, ...], Party] = {}
         self.open = 0  # how many stand in open rows of open parties
+        self.posted_at = NEVER  # as what it is posted in its level; inf: it is not
         self._heap: list[tuple[float, int, Party]] = []  # by where their callers stood, or before
 
     def head(self, now: float) -> Waiter | None:
@@ -137,7 +141,7 @@ class Level:
                 heapq.heappop(heap)
                 party.is_posted = False
                 continue
-            stands = self.shares.start(party.caller)
+            stands = self.level.shares.start(party.caller)
             if stands <= start:
                 return head
             heapq.heapreplace(heap, (stands, seq, party))
@@ -153,16 +157,85 @@ class Level:
         """`party` is open and has an open row."""
         if not party.is_posted:
             party.is_posted = True
-            heapq.heappush(self._heap, (self.shares.start(party.caller), seq, party))
+            heapq.heappush(self._heap, (self.level.shares.start(party.caller), seq, party))
 
-    def ahead_of(self, party: Party | None) -> int:
-        """About how many go before one more of `party` (None: of a caller who has nobody here yet).
+    def ahead_of(self, waiter: Waiter) -> tuple[int, int]:
+        """About how many of these go before a newcomer; and those of its own class among them."""
+        level, ahead = self.level, self.open
+        if level.order > waiter.order:
+            return 0, 0
+        if level.order == waiter.order and level.group.keys == waiter.shared_keys:
+            party = self.parties.get(waiter.party_key)
+            ahead = _ahead(ahead, 0 if party is None else party.size, len(self.parties))
+        return ahead, ahead if level.order >= first_order(waiter.call.rank) else 0
 
-        Callers take turns: before its own next one, every other caller has at most as many.
-        """
-        own = 1 if party is None else party.size + 1
-        callers = len(self.parties) + (party is None)
-        return min(self.open, own * callers - 1)
+
+class Level:
+    """Those of one order in one group."""
+
+    __slots__ = ("_heap", "bays", "callers", "group", "open", "order", "shares")
+
+    def __init__(self, group: Group, order: int, shares: Shares) -> None:
+        self.group = group
+        self.order = order
+        self.shares = shares
+        self.bays: dict[tuple[str, ...], Bay] = {}
+        self.callers: dict[str, int] = {}  # how many each has here
+        self.open = 0  # how many stand in open bays
+        self._heap: list[tuple[float, int, Bay]] = []  # by where the first of their callers stood, or before
+
+    def head(self, now: float) -> Waiter | None:
+        """The next of whoever has had least; None when every bay is closed."""
+        if len(self.bays) == 1:  # as where no tool has allowances of its own: there is nobody to compare
+            bay = next(iter(self.bays.values()))
+            return None if bay.lacks else bay.head(now)
+        heap = self._heap
+        while heap:
+            start, seq, bay = heap[0]
+            if start != bay.posted_at:
+                heapq.heappop(heap)  # it is posted as another by now
+                continue
+            head = None if bay.lacks or not bay.parties else bay.head(now)
+            if head is None:
+                heapq.heappop(heap)
+                bay.posted_at = NEVER
+                continue
+            stands = self.shares.start(head.call.caller)
+            if (stands, head.seq) <= (start, seq):
+                return head
+            bay.posted_at = stands
+            heapq.heapreplace(heap, (stands, head.seq, bay))
+        return None
+
+    def trim(self) -> None:
+        """Drop the bays that are gone once they are more than half of what is posted."""
+        if len(self._heap) > 2 * len(self.bays) + SLACK:
+            self._heap = [
+                entry for entry in self._heap if entry[2].parties and entry[0] == entry[2].posted_at
+            ]
+            heapq.heapify(self._heap)
+
+    def post(self, bay: Bay, caller: str, seq: int) -> None:
+        """`bay` is open, and somebody of `caller` may go."""
+        start = self.shares.start(caller)
+        if start < bay.posted_at:
+            bay.posted_at = start
+            heapq.heappush(self._heap, (start, seq, bay))
+            self.trim()
+
+    def joined(self, caller: str) -> None:
+        """One more of this caller."""
+        self.callers[caller] = self.callers.get(caller, 0) + 1
+
+    def left(self, caller: str) -> None:
+        """One less."""
+        self.callers[caller] -= 1
+        if not self.callers[caller]:
+            del self.callers[caller]
+
+    def ahead_of(self, caller: str) -> int:
+        """About how many go before one more of `caller`."""
+        return _ahead(self.open, self.callers.get(caller, 0), len(self.callers))
 
 
 class Group(Place):
@@ -195,6 +268,21 @@ class Group(Place):
                 return head
         return None
 
+    def ahead_of(self, waiter: Waiter) -> tuple[int, int]:
+        """About how many of these go before a newcomer; and those of its own class among them."""
+        ahead = of_class = 0
+        for order in self.orders:
+            if order > waiter.order:
+                break
+            level = self.levels[order]
+            count = level.open
+            if order == waiter.order and self.keys == waiter.shared_keys:
+                count = level.ahead_of(waiter.call.caller)
+            ahead += count
+            if order >= first_order(waiter.call.rank):
+                of_class += count
+        return ahead, of_class
+
     def last(self, now: float) -> Waiter | None:
         """The next of the least important class of which somebody can go."""
         last: Waiter | None = None
@@ -205,6 +293,14 @@ class Group(Place):
                 break
             last = self.levels[order].head(now) or last
         return last
+
+
+def _ahead(open_: int, own: int, callers: int) -> int:
+    """How many of so many who may go do so before one more of a caller that has so many of its `own` here.
+
+    Callers take turns: before its own next one, every other of the `callers` has at most as many.
+    """
+    return min(open_, (own + 1) * (callers + (not own)) - 1)
 
 
 def first_of(opened: list[Group], now: float) -> Waiter | None:

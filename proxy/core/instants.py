@@ -32,7 +32,7 @@ class Instants:
         if len(told) > MOST_TOLD:
             past = int(now * 1000)
             told = self._told = {at for at in told if at > past}
-        at = ceil((due_at - ROUNDING_S) * 1000)
+        at = ceil((due_at - ROUNDING_S / 2) * 1000)  # half of what is forgiven, for that is rounded too
         step = (
             1 if at + MOST_TRIES < (now + LONGEST_RETRY_AFTER_S) * 1000 else -1
         )  # no later than can be told

@@ -11,8 +11,7 @@ import heapq
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from proxy.core.groups import SLACK, Group, Party, Place, Row
-from proxy.core.orders import first_order
+from proxy.core.groups import SLACK, Bay, Group, Party, Place, Row
 from proxy.core.rounding import NEVER, wait_until
 
 if TYPE_CHECKING:
@@ -35,20 +34,22 @@ class Lines:
     def stand(self, waiter: Waiter, key: str, ready_at: float, now: float) -> None:
         """Begin to wait. `key` was just found lacking ("": not known) until `ready_at` (inf: a settle)."""
         row = self._row_of(waiter)
-        party, level = row.party, row.party.level
-        group = level.group
+        party, bay = row.party, row.party.bay
+        group = bay.level.group
         waiter.row = row
         row.waiters[waiter.seq] = waiter
         party.size += 1
-        self._count(row, 1)
+        bay.level.joined(party.caller)
+        if not row.lacks:
+            _shift(row, 1)
         # A group that is closed already stays closed for the same want: that is lacking still. Unless it was
         # closed only from a level on that comes after this one.
         if key in group.keys and (not group.lacks or waiter.order < group.closed_from):
             self._close_group(group, key, ready_at, waiter)
-        for place in (party, row):
+        for place in (bay, party, row):
             overtaken = place.because_of is not None and waiter.precedes(place.because_of)
             if key in place.keys and (not place.lacks or overtaken):
-                self._close_within(place, row, key, ready_at, waiter)
+                self._close_within(place, key, ready_at, waiter)
             elif overtaken:
                 self._open(place, now)
         self._post(row, now)
@@ -57,12 +58,14 @@ class Lines:
         """No longer waiting, for whatever reason."""
         row = waiter.row
         assert row is not None, "who waits stands in a row"  # noqa: S101
-        party, level = row.party, row.party.level
-        group = level.group
+        party, bay = row.party, row.party.bay
+        level, group = bay.level, bay.level.group
+        if not row.lacks:
+            _shift(row, -1)
         del row.waiters[waiter.seq]
         party.size -= 1
-        self._count(row, -1)
-        for place in (group, party, row):
+        level.left(party.caller)
+        for place in (group, bay, party, row):
             if place.because_of is waiter:
                 place.because_of = None
                 self._set_ready(place.lacks, NOW)  # the next may ask for less
@@ -74,8 +77,13 @@ class Lines:
             party.trim()
             return
         self._forget(party)
-        del level.parties[(party.caller, *party.keys)]
-        if level.parties:
+        del bay.parties[(party.caller, *party.keys)]
+        if bay.parties:
+            bay.trim()
+            return
+        self._forget(bay)
+        del level.bays[bay.keys]
+        if level.bays:
             level.trim()
             return
         del group.levels[level.order]
@@ -107,13 +115,14 @@ class Lines:
         """The head of an opened group lacks `key`: close all that lack it too."""
         row = waiter.row
         assert row is not None, "a head stands in a row"  # noqa: S101
-        party = row.party
-        if key in party.level.group.keys:
+        party, bay = row.party, row.party.bay
+        if key in bay.level.group.keys:
             for group in opened:
                 if key in group.keys:
                     self._close_group(group, key, ready_at, waiter)
-        else:
-            self._close_within(party if key in party.keys else row, row, key, ready_at, waiter)
+            return
+        place: Place = bay if key in bay.keys else party if key in party.keys else row
+        self._close_within(place, key, ready_at, waiter)
 
     def try_again(self, keys: Iterable[str]) -> None:
         """There may be room under these before it was expected: worth trying at once."""
@@ -125,34 +134,18 @@ class Lines:
         """About how many wait for `key` and will be served before a newcomer; and those of its own class."""
         ahead = of_class = 0
         for place in self._lacking.get(key, ()):
-            if isinstance(place, Group):
-                for order in place.orders:
-                    if order > waiter.order:
-                        break
-                    level = place.levels[order]
-                    count = level.open
-                    if order == waiter.order and place.keys == waiter.shared_keys:
-                        count = level.ahead_of(level.parties.get(waiter.party_key))
-                    ahead += count
-                    if order >= first_order(waiter.call.rank):
-                        of_class += count
-            elif isinstance(place, Party):
-                if place.level.order <= waiter.order:
-                    ahead += place.open
-            elif isinstance(place, Row) and place.party.level.order <= waiter.order:
-                ahead += len(place.waiters)
+            if isinstance(place, (Group, Bay)):
+                counted, its_class = place.ahead_of(waiter)
+            else:
+                counted, its_class = (_open_in(place) if _order_of(place) <= waiter.order else 0), 0
+            ahead += counted
+            of_class += its_class
         return ahead, of_class
 
     def is_wanted(self, key: str, order: int) -> bool:
         """Does anybody wait for `key` before whom a newcomer of `order` would not be served?"""
         for place in self._lacking.get(key, ()):
-            if isinstance(place, Group):
-                if place.closed_from <= order:
-                    return True
-            elif isinstance(place, Party):
-                if place.level.order <= order:
-                    return True
-            elif isinstance(place, Row) and place.party.level.order <= order:
+            if (place.closed_from if isinstance(place, Group) else _order_of(place)) <= order:
                 return True
         return False
 
@@ -172,10 +165,12 @@ class Lines:
         if group is None:
             group = self._groups[waiter.shared_keys] = Group(waiter.shared_keys, waiter.target)
         level = group.level(waiter.order, waiter.shares)
-        party = level.parties.get(waiter.party_key)
+        bay = level.bays.get(waiter.tool_keys)
+        if bay is None:
+            bay = level.bays[waiter.tool_keys] = Bay(waiter.tool_keys, level)
+        party = bay.parties.get(waiter.party_key)
         if party is None:
-            party = Party(waiter.party_key[1:], waiter.call.caller, level)
-            level.parties[waiter.party_key] = party
+            party = bay.parties[waiter.party_key] = Party(waiter.party_key[1:], waiter.call.caller, bay)
         row_key = (_GOING if waiter.going else _OTHERS, *waiter.run_keys)
         row = party.rows.get(row_key)
         if row is None:
@@ -200,17 +195,11 @@ class Lines:
         group.closed_from = waiter.order
         self._lack(group, key, ready_at, waiter)
 
-    def _close_within(self, place: Place, row: Row, key: str, ready_at: float, waiter: Waiter) -> None:
+    def _close_within(self, place: Place, key: str, ready_at: float, waiter: Waiter) -> None:
         if place.lacks:
             self._forget(place)
         else:
-            party = row.party
-            if place is row:
-                party.open -= len(row.waiters)
-                if not party.lacks:
-                    party.level.open -= len(row.waiters)
-            else:
-                party.level.open -= party.open
+            _shift(place, -_open_in(place))
         self._lack(place, key, ready_at, waiter)
 
     def _lack(self, place: Place, key: str, ready_at: float, waiter: Waiter) -> None:
@@ -226,20 +215,21 @@ class Lines:
     def _reopened(self, place: Place, now: float) -> Group:
         """`place` lacks nothing any more; returns the group that it is in."""
         place.because_of = None
+        if isinstance(place, Group):
+            return place
+        _shift(place, _open_in(place))
         if isinstance(place, Row):
-            party = place.party
-            party.open += len(place.waiters)
-            if not party.lacks:
-                party.level.open += len(place.waiters)
             self._post(place, now)
-            return party.level.group
+            return place.party.bay.level.group
+        bay = place if isinstance(place, Bay) else None
         if isinstance(place, Party):
-            place.level.open += place.open
+            bay = place.bay
             if place.size:
-                place.level.post(place, next(iter(next(iter(place.rows.values())).waiters)))
-            return place.level.group
-        assert isinstance(place, Group), "there is no other place"  # noqa: S101
-        return place
+                bay.post(place, next(iter(next(iter(place.rows.values())).waiters)))
+        assert bay is not None, "there is no other place"  # noqa: S101
+        if not bay.lacks and (head := bay.head(now)) is not None:
+            bay.level.post(bay, head.call.caller, head.seq)
+        return bay.level.group
 
     def _post(self, row: Row, now: float) -> None:
         """Make it known that `row` has somebody, as far out as all is open."""
@@ -247,14 +237,12 @@ class Lines:
             return
         party = row.party
         party.post(row, now)
-        if not party.lacks:
-            party.level.post(party, next(iter(row.waiters)))
-
-    def _count(self, row: Row, by: int) -> None:
-        if not row.lacks:
-            row.party.open += by
-            if not row.party.lacks:
-                row.party.level.open += by
+        if party.lacks:
+            return
+        bay, seq = party.bay, next(iter(row.waiters))
+        bay.post(party, seq)
+        if not bay.lacks:
+            bay.level.post(bay, party.caller, seq)
 
     def _forget(self, place: Place) -> None:
         """It is closed no longer, or gone."""
@@ -274,6 +262,42 @@ class Lines:
             if len(self._ready) > 2 * len(self._ready_at) + SLACK:
                 self._ready = [(at, key) for key, at in self._ready_at.items()]
                 heapq.heapify(self._ready)
+
+
+def _order_of(place: Place) -> int:
+    """The order of those who stand in a bay or within."""
+    if isinstance(place, Row):
+        return place.party.bay.level.order
+    if isinstance(place, Party):
+        return place.bay.level.order
+    assert isinstance(place, Bay), "a group has more than one"  # noqa: S101
+    return place.level.order
+
+
+def _open_in(place: Place) -> int:
+    """How many could go from within a bay, were it open."""
+    if isinstance(place, Row):
+        return len(place.waiters)
+    if isinstance(place, Party):
+        return place.open
+    assert isinstance(place, Bay), "a group does not count"  # noqa: S101
+    return place.open
+
+
+def _shift(place: Place, by: int) -> None:
+    """So many more may go, or fewer, from within `place`: as far out as all is open."""
+    if isinstance(place, Row):
+        place.party.open += by
+        place = place.party
+        if place.lacks:
+            return
+    if isinstance(place, Party):
+        place.bay.open += by
+        place = place.bay
+        if place.lacks:
+            return
+    assert isinstance(place, Bay), "a group does not count"  # noqa: S101
+    place.level.open += by
 
 
 _GOING: Final = "going"

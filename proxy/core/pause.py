@@ -11,6 +11,7 @@ from typing import Final
 
 from proxy.core.cap import UNBOUNDED, Cap
 from proxy.core.policy import PausePolicy
+from proxy.core.rounding import NEVER, ROUNDING_S
 
 PAUSE: Final = "pause:"
 """Of the key of the cap that holds the calls: none of them goes while it is paused."""
@@ -50,11 +51,17 @@ class Pause:
         """Are they held?"""
         return not self.cap.slots
 
+    @property
+    def looks_at(self) -> float:
+        """When it may be over though nothing happens: at the next `look` that decides; inf while off."""
+        return (self._looked + 1) * self._slice_s + ROUNDING_S if self.on else NEVER
+
     def adopt(self, policy: PausePolicy) -> None:
         """Follow a new policy. What was counted by another bound is forgotten; who is held stays held."""
         if (policy.above_s, policy.for_s) != (self.policy.above_s, self.policy.for_s):
             self._rows.clear()
-            self._slice_s = policy.for_s / SLICES
+            looked_at, self._slice_s = self._looked * self._slice_s, policy.for_s / SLICES
+            self._looked = int(looked_at / self._slice_s)
         self.policy = policy
 
     def add(self, silent_s: float, now: float) -> None:

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from proxy.core import dry_run
 from proxy.core.call import Call
 from proxy.core.cap import Cap
-from proxy.core.claims import CALLER, Claims
+from proxy.core.claims import CALLER, TOOL, Claims
 from proxy.core.policy import TOKENS, BucketPolicy, CallerPolicy, Per, Policy, QuotaPolicy, RoutePolicy
 from proxy.core.target import Target
 
@@ -81,7 +81,7 @@ def claims_of(
         tool = route.tools.get(call.tool) or route.tools.get(ANY_TOOL)
         if tool is not None:
             if tool.slots is not None:
-                key = f"tool:{route.name}/{call.tool}"
+                key = f"{TOOL}{route.name}/{call.tool}"
                 caps.append((Cap(key, tool.slots), tool.enforce))
             buckets += _keyed(tool.buckets, call, target, route)
     caller = callers.get(call.caller) or callers.get(ANY_CALLER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.call import Call
-from proxy.core.claims import CALLER, Claims, Shortfall, Store, scope_of
+from proxy.core.claims import CALLER, Claims, Shortfall, Store, longer, scope_of
 from proxy.core.instants import Instants
 from proxy.core.pause import PAUSE
 from proxy.core.repeats import EARLY_S
@@ -62,14 +62,15 @@ class Promises:
             cost, rate = claims.cost(policy), policy.rate_per_s
             if cost > policy.burst:
                 return None  # it can never pass, as the store will say
-            line = self._tickets.line_of(key) if found is None else None
+            line = self._tickets.line_of(key)
             if line is None or not line.out:
                 continue
-            kept = line.kept_free_s(now, seq) * rate
-            lacking = kept + cost - self._store.level(key, policy, now)
-            if kept and lacking > ROUNDING_S * rate:
+            free = line.kept_free_s(now, seq) * rate
+            lacking = free + cost - self._store.level(key, policy, now)
+            if free and lacking > ROUNDING_S * rate:
                 wait_s = max(ROUNDING_S, min(lacking / rate, line.ends_at - now))
-                found = Shortfall(key, Reason.BUCKET_EMPTY, wait_s, cost / rate, policy.label)
+                kept = Shortfall(key, Reason.BUCKET_EMPTY, wait_s, cost / rate, policy.label)
+                found = kept if found is None else longer(found, kept)
         return found
 
     @property

@@ -34,7 +34,8 @@ class Waiter:
 
     __slots__ = (
         "call", "claims", "expires_at", "going", "kind", "order", "party_key", "reply", "route", "row",
-        "run_keys", "seq", "shared_keys", "shares", "since", "stale_at", "target", "verdict", "waiting",
+        "run_keys", "seq", "shared_keys", "shares", "since", "stale_at", "target", "tool_keys", "verdict",
+        "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -74,8 +75,9 @@ class Waiter:
     def asks(self, claims: Claims) -> None:
         """From now on it asks for this; not while it stands in a line."""
         self.claims = claims
-        shared, of_caller, of_run = claims.keys_by_sharing()
+        shared, of_tool, of_caller, of_run = claims.keys_by_sharing()
         self.shared_keys = shared
+        self.tool_keys = of_tool
         self.party_key = (self.call.caller, *of_caller)
         self.run_keys = of_run
 

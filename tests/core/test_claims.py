@@ -18,14 +18,16 @@ def test_keys_are_those_of_every_claim() -> None:
     assert claims(Per.ROUTE).keys() == ["upstream:api", "bucket of route", "quota of caller"]
 
 
-def test_what_is_shared_comes_before_what_is_one_callers_and_that_before_what_is_one_runs() -> None:
+def test_what_many_share_one_tools_one_callers_and_one_runs_are_told_apart() -> None:
     assert claims(Per.RUN, Per.CALLER, Per.TOOL).keys_by_sharing() == (
-        ("upstream:api", "bucket of tool"),
+        ("upstream:api",),
+        ("bucket of tool",),
         ("bucket of caller", "quota of caller"),
         ("bucket of run",),
     )
 
 
-def test_the_cap_of_one_caller_is_that_callers() -> None:
-    both = Claims([("upstream:api", Cap("upstream:api", 1)), ("caller:ann", Cap("caller:ann", 1))], [], [])
-    assert both.keys_by_sharing() == (("upstream:api",), ("caller:ann",), ())
+def test_the_cap_of_one_tool_is_that_tools_and_the_cap_of_one_caller_is_that_callers() -> None:
+    keys = ("upstream:api", "tool:chat/search", "caller:ann")
+    each = Claims([(key, Cap(key, 1)) for key in keys], [], [])
+    assert each.keys_by_sharing() == (("upstream:api",), ("tool:chat/search",), ("caller:ann",), ())

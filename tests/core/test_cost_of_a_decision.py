@@ -15,6 +15,7 @@ import pytest
 
 from proxy.core.call import Call
 from proxy.core.gate import Gate, Grant
+from proxy.core.orders import last_order
 from proxy.core.policy import (
     BucketPolicy,
     CapPolicy,
@@ -68,9 +69,12 @@ class Crowded:
         crowd: int,
         *buckets: BucketPolicy,
         searches: int = 0,
+        each_tool: int = 0,
         who: Callable[[int], dict[str, Any]] = lambda _: {},
     ) -> None:
         tools = {"search": ToolPolicy(searches)} if searches else {}
+        if each_tool:
+            tools["*"] = ToolPolicy(each_tool)
         route = RoutePolicy("chat", QueuePolicy(crowd + 10, 1e6), NEVER_SHED, buckets=buckets, tools=tools)
         upstream = UpstreamPolicy("api", CapPolicy("upstream:api", 2), None, None)
         policy = Policy(("only", "and", "last"), {"chat": route}, {"api": upstream})
@@ -121,6 +125,19 @@ def test_what_happens_to_one_costs_no_more_for_all_who_wait() -> None:
     with counted() as leaving:
         crowded.gate.leave(middle, 0.0)
     assert leaving.calls < MOST_CALLS
+
+
+def test_as_many_tools_as_there_are_calls_cost_no_more_than_one() -> None:
+    # Callers choose the names: each may have a cap of its own.
+    crowded = Crowded(CROWD, each_tool=8, who=lambda n: {"tool": f"t{n}", "caller": f"c{n}"})
+    for _ in range(3):
+        with counted() as settling:
+            assert crowded.settle() == 1
+        assert settling.reserves == 2
+        assert settling.calls < MOST_CALLS
+    with counted() as arriving:
+        assert crowded.offer(tool="another") is not None
+    assert arriving.calls < MOST_CALLS
 
 
 def test_a_displacement_finds_whom_to_displace_without_looking_at_all() -> None:
@@ -225,7 +242,7 @@ def test_who_is_a_crowd_is_known_without_counting_the_callers() -> None:
     crowded = Crowded(2000, who=of_many_callers)
     call = Call(route="chat", caller="c1", rank=2, arrived_at=0.0)
     with counted() as cost:
-        crowded.gate.room.lanes.crowds("chat", call)
+        crowded.gate.room.lanes.crowds("chat", call, last_order(2))
     assert cost.calls < 40
 
 
@@ -263,7 +280,8 @@ def test_memory_follows_who_is_there_and_not_who_was() -> None:
     lines, lanes = room.lines, room.lanes
     assert len(lines._groups) <= 3
     levels = [level for group in lines._groups.values() for level in group.levels.values()]
-    assert sum(len(level._heap) for level in levels) <= 2 * room.size + 64 * len(levels)
+    bays = [bay for level in levels for bay in level.bays.values()]
+    assert sum(len(place._heap) for place in (*levels, *bays)) <= 2 * room.size + 128 * len(levels)
     assert (
         sum(len(lane._crowds) for each in lanes._lanes.values() for lane in each.values()) <= 2 * 130 + 9 * 64
     )
@@ -272,5 +290,5 @@ def test_memory_follows_who_is_there_and_not_who_was() -> None:
     assert len(room._expiry) <= 2 * room.size + 64
     assert len(gate._plans._known) <= 4096
     assert len(gate._runs) <= 50_000
-    shares = gate.targets["api"].flow._shares
-    assert sum(map(len, shares)) <= 3 * 65_537
+    flow = gate.targets["api"].flow
+    assert sum(len(flow.shares(rank)) for rank in range(3)) <= 3 * 65_537

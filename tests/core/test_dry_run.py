@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from proxy.core.cap import Cap
+from proxy.core.dry_run import claims_in
 from proxy.core.events import WouldQueue, WouldRefuse
 from proxy.core.policy import CapPolicy, QueuePolicy
 from proxy.core.state import BucketState, CapState, LaneState
@@ -206,3 +208,10 @@ def test_who_waits_is_not_looked_at_again_because_a_breaker_in_dry_run_opens(sto
     story >> ends("c", Outcome.FAILED)
     assert story.breaker_phases == ["open"]
     story >> after(2.0) << refused("b", Reason.RETRY_BUDGET_SPENT)
+
+
+def test_who_waits_stands_as_if_what_is_in_dry_run_were_not_configured() -> None:
+    caps = [(Cap("upstream:api", 1), True), (Cap("route:chat", 1), False)]
+    claims = claims_in(caps, [], [], 0.0)
+    assert claims.keys() == ["upstream:api", "route:chat"], "what is in flight is counted"
+    assert claims.keys_by_sharing() == (("upstream:api",), (), (), ())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from proxy.core.instants import MOST_TOLD, Instants
+from proxy.core.rounding import wait_until
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S
 
 
@@ -40,3 +41,11 @@ def test_what_differs_by_a_rounding_only_is_told_apart() -> None:
     instants = Instants()
     told = [instants.distinct(107.0 + nth * 1e-13, now=100.0) for nth in range(-3, 4)]
     assert len({round(each * 1000) for each in told}) == 7
+
+
+def test_whoever_comes_when_told_does_not_come_a_rounding_too_early() -> None:
+    # The sum of such numbers is rounded: 1070.250001 and 2.0 make 1.00000011 us more than 1072.25.
+    for at in (1072.25, 3.2e7 + 4.0):
+        for nth in range(20):
+            due_at = at + nth * 1e-7
+            assert wait_until(due_at, Instants().distinct(due_at, now=at - 2.0)) == 0.0

@@ -320,7 +320,19 @@ def test_what_is_stale_is_dropped_before_it_is_more_than_half() -> None:
         crowd.leave(crowd.stand(API, caller="ann", run=f"r{number}", rank=2))
     assert stays.row is not None
     assert len(stays.row.party._heap) <= 2 + SLACK
-    assert len(stays.row.party.level._heap) <= 2 + SLACK
+    assert len(stays.row.party.bay._heap) <= 2 + SLACK
+
+
+def test_tools_that_nobody_waits_for_any_more_are_forgotten() -> None:
+    crowd = Crowd()
+    stays = crowd.stand(API, caller="ann")
+    assert stays.row is not None
+    level = stays.row.party.bay.level
+    for number in range(3000):
+        crowd.leave(crowd.stand(API, caps=(API, f"tool:chat/t{number}"), caller="bob"))
+    assert list(level.bays) == [()]
+    assert len(level._heap) <= 2 + SLACK
+    assert level.callers == {"ann": 1}
     for number in range(3000):
         crowd.leave(crowd.stand(f"bucket|{number}", caller=str(number), at=float(number)))
     assert len(crowd.lines._ready) <= 2 + SLACK

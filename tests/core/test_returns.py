@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from proxy.core.events import Returned
+from proxy.core.policy import BucketPolicy
 from proxy.core.promises import UNBOOKED_S
 from proxy.core.tickets import GRACE_S
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason
-from tests.kit.story import Story, admitted, after, arrives, breaker, bucket, drains, ends, refused, waits
+from tests.kit.story import (
+    Story,
+    admitted,
+    after,
+    arrives,
+    breaker,
+    bucket,
+    drains,
+    ends,
+    quota,
+    refused,
+    tokens,
+    waits,
+)
 
 PER_SECOND = bucket(1.0)
 
@@ -73,6 +87,15 @@ def test_who_already_waits_is_not_passed_by_who_was_told_later(story: Story) -> 
     assert told(story, "b") == 2.0
 
 
+def test_a_promise_is_kept_although_somebody_more_important_waits_for_the_same(story: Story) -> None:
+    story.buckets(PER_SECOND).queue(5)
+    story >> arrives("a") << admitted("a")
+    story >> arrives("b", "background", may_wait=False) << refused("b", Reason.BUCKET_EMPTY, told=1.0)
+    story >> arrives("urgent", "critical") << waits("urgent")
+    story >> after(1.0) >> arrives("b", "background") << admitted("b")
+    story >> after(1.0) << admitted("urgent")
+
+
 def test_who_comes_too_late_comes_as_anybody(story: Story) -> None:
     story.buckets(PER_SECOND)
     story >> arrives("a") << admitted("a")
@@ -80,6 +103,53 @@ def test_who_comes_too_late_comes_as_anybody(story: Story) -> None:
     story >> after(9.0) >> arrives("c") << admitted("c")
     story >> arrives("b") << refused("b", Reason.BUCKET_EMPTY)
     assert kept(story) == []
+
+
+# ── what is kept for others, and lacking besides ────────────────────────────────────────────────────
+
+
+def kept_for_d(story: Story) -> Story:
+    """The next token of the fast bucket, in half a second, is kept for `d`; of all else two were spent."""
+    story >> arrives("a") << admitted("a")
+    story >> arrives("b") << refused("b", Reason.BUCKET_EMPTY, told=1.0)
+    story >> arrives("d") << refused("d", Reason.BUCKET_EMPTY, told=2.0)
+    story >> after(1.0) >> arrives("b") << admitted("b")
+    return story >> after(0.5)
+
+
+def test_who_lacks_more_than_what_is_kept_for_others_is_told_when_all_of_it_comes(story: Story) -> None:
+    story.buckets(PER_SECOND, bucket(0.1, burst=2.0, key="slow"))
+    kept_for_d(story) >> arrives("c") << refused("c", Reason.BUCKET_EMPTY, told=8.5)
+    story >> after(8.5) >> arrives("c") << admitted("c")
+
+
+def test_who_lacks_of_a_quota_is_not_told_when_the_token_kept_for_another_is_free(story: Story) -> None:
+    story.buckets(PER_SECOND).quotas(quota(2, 40))
+    kept_for_d(story) >> arrives("c") << refused("c", Reason.QUOTA_SPENT)
+    assert told(story, "c") > 10.0
+    story >> after(told(story, "c")) >> arrives("c") << admitted("c")
+
+
+def held_back(story: Story, *buckets: BucketPolicy) -> Story:
+    """Eight permits for calls of a second, all but one taken: that one is kept for the critical."""
+    story.cap(8).queue(5).buckets(*buckets)
+    for number in range(14):
+        story >> arrives(f"r{number}", "critical", tokens=1.0) << admitted(f"r{number}")
+        if number == 6:
+            story >> after(1.0)
+            for ended in range(7):
+                story >> ends(f"r{ended}")
+    return story
+
+
+def test_who_lacks_of_a_bucket_is_not_told_when_the_permit_held_back_from_it_is_free(story: Story) -> None:
+    held_back(story, bucket(0.05, burst=14.0)) >> arrives("c") << refused("c", Reason.BUCKET_EMPTY, told=19.0)
+    story >> after(19.0) >> arrives("c") << waits("c") >> ends("r7") << admitted("c")
+
+
+def test_who_can_never_pass_is_told_so_where_a_permit_is_held_back_from_it(story: Story) -> None:
+    held_back(story, tokens(1.0, burst=20.0))
+    story >> arrives("c", tokens=21.0) << refused("c", Reason.TOO_DEAR)
 
 
 # ── too early ───────────────────────────────────────────────────────────────────────────────────────

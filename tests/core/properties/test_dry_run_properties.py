@@ -297,8 +297,9 @@ def test_a_queue_in_dry_run_makes_nobody_wait_and_counts_no_more_than_are_refuse
     rehearsing = replace(
         policy, routes={name: replace(each, queue=queues[name]) for name, each in policy.routes.items()}
     )
+    none = QueuePolicy(0, 3.0)  # as old: by that is reckoned what comes too late to be waited for
     refusing = replace(
-        policy, routes={name: replace(each, queue=NO_QUEUE) for name, each in policy.routes.items()}
+        policy, routes={name: replace(each, queue=none) for name, each in policy.routes.items()}
     )
     rehearsed, plain = Side(rehearsing), Side(refusing)
     walk(rehearsed, plain, Random(seed), steps, retries=True)

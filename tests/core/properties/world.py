@@ -77,6 +77,9 @@ class World:
         self.calls.append(call)
         self.upstream_of[id(call)] = upstream
         self.offered, self.is_return = call, self._returns_in_time(call)
+        if self.is_return:
+            assert not timer_is_late, "what is kept for it can be told from what is free only at rest"
+            self._check_nobody_waits_in_vain()
         verdict = self.gate.offer(call, upstream, self.now, may_wait=may_wait)
         self.offered = None
         if self.is_return:
@@ -242,9 +245,7 @@ class World:
             self.ledger.check_level(key, policy, self.store.level(key, policy, now), now)
         self._check_room()
         self._check_probes()
-        for waiter in self.waiters:
-            assert not self.could_go(waiter), f"{waiter.call} waits although it could go"
-            assert not self.is_too_dear(waiter.claims), f"{waiter.call} waits in vain"
+        self._check_nobody_waits_in_vain()
 
     def check_next(self, claims: Claims) -> None:
         """`claims` are about to be granted: nobody who comes before them could have had it instead."""
@@ -253,10 +254,11 @@ class World:
         assert call is not None
         if whose is not None and whose is self.gate.guarded:
             return  # one of fifty goes before its turn
+        if whose is None and self.is_return:
+            return  # it takes what is kept for it; without that nobody could go a moment ago
         if whose is None:
             target = self.gate.targets[self.upstream_of[id(call)]]
-            kind = BOOKED if self.is_return else self.gate._checks.kind(call, target)
-            order = order_of(call.rank, kind)
+            order = order_of(call.rank, self.gate._checks.kind(call, target))
         else:
             order = whose.order
         for waiter in self.waiters:
@@ -334,6 +336,11 @@ class World:
             [target.retry_wait_s(caller, self.now) for target in targets for caller in CALLERS],
             [(len(b._out), b._good, b._count, b.ramp.slots) for t in targets if (b := t.breaker) is not None],
         )
+
+    def _check_nobody_waits_in_vain(self) -> None:
+        for waiter in self.waiters:
+            assert not self.could_go(waiter), f"{waiter.call} waits although it could go"
+            assert not self.is_too_dear(waiter.claims), f"{waiter.call} waits in vain"
 
     def _check_room(self) -> None:
         room, policy = self.gate.room, self.gate.policy
