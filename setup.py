@@ -66,7 +66,7 @@ def extensions() -> list[object]:
     options = ["--config-file=", "--ignore-missing-imports"]
     compiled = list(mypycify([*options, *hot_modules()], opt_level="3", debug_level="0"))
     for extension in compiled:
-        extension.extra_compile_args += OWN_CALLS
+        extension.extra_compile_args = [*extension.extra_compile_args, *OWN_CALLS]  # it is shared by all
     return compiled
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,6 +37,23 @@ def free_port() -> int:
 def pinned(command: Sequence[str], cores: str | None) -> list[str]:
     """The command, kept to these cores (`0`, `1-3`) by taskset; as it is when `cores` is None."""
     return [*(["taskset", "--cpu-list", cores] if cores else []), *command]
+
+
+def may_go_first() -> bool:
+    """May we start processes that go before all others on their core (SCHED_FIFO)?"""
+    asked = ["chrt", "--fifo", "1", "true"]
+    return (
+        shutil.which("chrt") is not None
+        and not subprocess.run(asked, check=False, capture_output=True).returncode
+    )
+
+
+def going_first(command: Sequence[str]) -> list[str]:
+    """The command, whose core is its own as long as it has something to do: see `may_go_first`.
+
+    On a shared machine the kernel's own threads take it for milliseconds at a time else.
+    """
+    return ["chrt", "--fifo", "1", *command]
 
 
 @contextmanager

@@ -97,9 +97,7 @@ class Gate:
             return self._grant(call, target, claims, now, in_turn=True, booked=booked)
 
         # No room: wait, holding nothing but a place, if room can come in time; else refuse.
-        verdict = self._wait_or_refuse(
-            call, target, route, claims, shortfall, now, may_wait=may_wait, booked=booked
-        )
+        verdict = self._wait_or_refuse(call, target, claims, shortfall, now, may_wait=may_wait, booked=booked)
         return (
             self._turn_away(verdict, call, target, booked=booked) if isinstance(verdict, Refusal) else verdict
         )
@@ -108,7 +106,6 @@ class Gate:
         self,
         call: Call,
         target: Target,
-        route: RoutePolicy,
         claims: Claims,
         shortfall: Shortfall,
         now: float,
@@ -116,6 +113,7 @@ class Gate:
         may_wait: bool,
         booked: bool,
     ) -> Refusal | Waiter:
+        route = self._routes[call.route]
         expires_at = min(now + route.queue.max_age_s, call.deadline)
         if not self.room.size and too_late(shortfall.wait_s, expires_at, call, now):
             return self.promises.short(shortfall, call, target, shortfall.wait_s, now)  # the cheap way
@@ -134,6 +132,7 @@ class Gate:
                 self._emit(WouldQueue(call, target.name, shortfall.reason, scope_of(shortfall)))
             return self.promises.short(shortfall, call, target, ready_s, now)
         is_full = not booked and self.room.lanes.is_full(route, call.size)
+        displaces = is_full
         while is_full:
             last = self.room.lanes.displaceable(route, waiter)
             if last is None:
@@ -141,6 +140,8 @@ class Gate:
             self._decide(last, self._refuse_waiting(Reason.DISPLACED, last, now))
             is_full = self.room.lanes.is_heavy(route, call.size)  # one place it has now
         self.room.join(waiter, shortfall.key, shortfall.ready_at(now), now)
+        if displaces:  # whom it stood behind, perhaps, and for nothing else
+            self.room.lines.try_again([shortfall.key])
         self._emit(Queued(call, target.name))
         return waiter
 
@@ -272,12 +273,11 @@ class Gate:
         return self.guarded or first
 
     def _dispatch(self, waiter: Waiter, now: float, *, booked: bool) -> None:
-        target = waiter.target
-        flow = target.flow
+        flow = waiter.target.flow
         flow.guard = 0.0 if waiter is self.guarded else min(1.0, flow.guard + GUARD_SHARE)
         grant = self._grant(
             waiter.call,
-            target,
+            waiter.target,
             waiter.claims,
             now,
             waited_s=now - waiter.since,
@@ -322,6 +322,7 @@ class Gate:
             self._emit(Returned(call, target.name, admitted=True))
         elif call.ticket is not None:
             call.ticket.give_back()
+            self.room.lines.try_again(claims.keys())  # what was kept for it is not, from now on
         self._emit(Admitted(call, target.name, waited_s))
         if claims.dry is not None or turn == UNCOUNTED:
             rehearse(self.store, claims, call, target.name, turn, now, self._emit)

@@ -12,7 +12,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from proxy.dialects.base import Headers
-from proxy.dialects.usage import ASKED, MOST_TOKENS, TOLD, Usage, decoded
+from proxy.dialects.bodies import JSON_ERRORS
+from proxy.dialects.usage import ASKED, MOST_TOKENS, TOLD, Told, Usage
 
 BYTES_PER_TOKEN: Final = 4
 """OpenAI's rule of thumb for English ("What are tokens and how to count them"); its own limiter estimates by
@@ -84,9 +85,12 @@ def estimate(length: int | None, body: bytes | None, *, input_only: bool) -> flo
 
 
 def _output(body: bytes | None) -> int:
-    asked = decoded(ASKED, body) if body is not None else None
-    if asked is None:
+    if body is None:
         return DEFAULT_OUTPUT
+    try:
+        asked = ASKED.decode(body)
+    except JSON_ERRORS:
+        return DEFAULT_OUTPUT  # not ours to complain of: the upstream reads it too
     each = DEFAULT_OUTPUT
     for most in (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens):
         if most is not None:
@@ -199,15 +203,23 @@ def _usage_of(told: bytes) -> Usage | None:
     at = told.rfind(USAGE)
     if at < 0:
         return None
-    if at > LONG_BEFORE and (answer := decoded(TOLD, b"{" + told[at:])) is not None:
+    answer = _told(b"{" + told[at:]) if at > LONG_BEFORE else None
+    if answer is not None:
         return answer.usage
-    answer = decoded(TOLD, told)
+    answer = _told(told)
     if answer is None:
         return None
     for inner in (answer.response, answer.message):
         if inner is not None and inner.usage is not None:
             return inner.usage
     return answer.usage
+
+
+def _told(answer: bytes) -> Told | None:
+    try:
+        return TOLD.decode(answer)
+    except JSON_ERRORS:
+        return None  # not ours to complain of: the caller reads it too
 
 
 def _is_null(line: bytes) -> bool:

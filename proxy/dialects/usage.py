@@ -5,13 +5,9 @@ One form reads all of them, for no two APIs give one name two meanings. Only dec
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
-
-from proxy.dialects.bodies import JSON_ERRORS
-
-T = TypeVar("T")
 
 MOST_TOKENS: Final = 100_000_000
 """What says more was not counted by anybody: the largest context of any model is a hundredth of it."""
@@ -51,11 +47,3 @@ class Told(msgspec.Struct, gc=False):
 
 ASKED: Final = msgspec.json.Decoder(Asked)
 TOLD: Final = msgspec.json.Decoder(Told)
-
-
-def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
-    """What a body says, or None for one that is no JSON object of this form."""
-    try:
-        return decoder.decode(body)
-    except JSON_ERRORS:
-        return None  # not ours to complain of: the upstream, or the caller, reads it too

@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 
 from proxy.core.events import Admitted, Left
+from proxy.core.policy import Per
 from proxy.core.verdict import Outcome, Reason
-from tests.kit.story import Story, admitted, after, arrives, bucket, ends, leaves, refused, waits
+from tests.kit.story import Story, admitted, after, arrives, bucket, ends, leaves, refused, tokens, waits
 
 
 def begun(story: Story, slots: int = 1) -> Story:
@@ -341,3 +342,13 @@ def test_a_displaced_call_gives_way_in_the_line_of_its_bucket_too(story: Story) 
     story >> arrives("b", "background", caller="ann") << waits("b")
     story >> arrives("c", "critical", caller="ann") << refused("b", Reason.DISPLACED) << waits("c")
     story >> after(1.0) << admitted("c")
+
+
+def test_who_takes_the_place_of_the_one_it_stood_behind_goes_at_once_if_it_can(story: Story) -> None:
+    """Behind whoever waits for many tokens all others wait, lest it never pass; but it has been displaced."""
+    story.queue(20, max_age_s=100.0, max_bytes=100).buckets(tokens(1.0, burst=10.0, per=Per.UPSTREAM))
+    story >> arrives("first", tokens=8.0) << admitted("first")
+    story >> arrives("dear", tokens=5.0, size=90) << waits("dear")
+    story >> arrives("cheap", "background", tokens=1.0, size=20) << refused("dear", Reason.DISPLACED)
+    story << waits("cheap")
+    story >> after(0.0) << admitted("cheap")
