@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -37,23 +36,6 @@ def free_port() -> int:
 def pinned(command: Sequence[str], cores: str | None) -> list[str]:
     """The command, kept to these cores (`0`, `1-3`) by taskset; as it is when `cores` is None."""
     return [*(["taskset", "--cpu-list", cores] if cores else []), *command]
-
-
-def may_go_first() -> bool:
-    """May we start processes that go before all others on their core (SCHED_FIFO)?"""
-    asked = ["chrt", "--fifo", "1", "true"]
-    return (
-        shutil.which("chrt") is not None
-        and not subprocess.run(asked, check=False, capture_output=True).returncode
-    )
-
-
-def going_first(command: Sequence[str]) -> list[str]:
-    """The command, whose core is its own as long as it has something to do: see `may_go_first`.
-
-    On a shared machine the kernel's own threads take it for milliseconds at a time else.
-    """
-    return ["chrt", "--fifo", "1", *command]
 
 
 @contextmanager
@@ -111,6 +93,29 @@ def fetch(url: str, body: bytes | None = None) -> bytes:
     with _DIRECT.open(asked, timeout=5) as answer:
         content: bytes = answer.read()
         return content
+
+
+@contextmanager
+def first_on_its_core(pid: int) -> Iterator[bool]:
+    """For a while a process goes before all others on its core (SCHED_FIFO). False where that is not allowed.
+
+    On a shared machine the kernel's own threads take a core for milliseconds at a time else. Only for what
+    leaves its core idle now and then: what never does is stopped for the others' sake, 50 ms of each second.
+    """
+    try:
+        _schedule(pid, os.SCHED_FIFO, 1)
+    except PermissionError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        _schedule(pid, os.SCHED_OTHER, 0)
+
+
+def _schedule(pid: int, policy: int, priority: int) -> None:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
 
 
 def cpu_s(pid: int) -> float:

@@ -21,16 +21,7 @@ from loadtests.configs import TLS_NAME, nginx_origin_conf
 from loadtests.origin import ANSWER
 from loadtests.peers import OURS, Contender, nginx_command
 from loadtests.raw_client import BODY, PATH, chat_body, wire_request
-from loadtests.running import (
-    StartError,
-    await_port,
-    free_port,
-    going_first,
-    may_go_first,
-    pinned,
-    running,
-    said,
-)
+from loadtests.running import StartError, await_port, free_port, pinned, running, said
 
 LARGE_BODY: Final = chat_body(100_000)
 DIRECT: Final = "direct"
@@ -49,20 +40,13 @@ class Cores:
 class Bench:
     """What all measurements of a comparison have in common. `wrk` is its path, or None for our own client.
 
-    `goes_first`: what is measured goes before all else on its cores where latency is. `asked` holds at least
-    the options of `add_options`.
+    `asked` holds at least the options of `add_options`.
     """
 
     folder: Path
     cores: Cores
     wrk: str | None
     asked: argparse.Namespace
-    goes_first: bool = False
-
-    def placed(self, command: Sequence[str], cores: str | None, case: Case) -> list[str]:
-        """The command, kept to these cores, and nobody's after it where latency is measured."""
-        first = self.goes_first and case is Case.LATENCY
-        return pinned(going_first(command) if first else command, cores)
 
     def body_file(self, case: Case) -> Path:
         """The body of the case's calls, as a file for the generators."""
@@ -108,7 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def set_up(folder: Path, asked: argparse.Namespace) -> Bench:
     """The bench that this machine gives."""
     cores = share_out(sorted(os.sched_getaffinity(0)), has_taskset=shutil.which("taskset") is not None)
-    return Bench(folder, cores, None if asked.no_wrk else shutil.which("wrk"), asked, may_go_first())
+    return Bench(folder, cores, None if asked.no_wrk else shutil.which("wrk"), asked)
 
 
 def start_origin(stack: ExitStack, bench: Bench, case: Case) -> tuple[int, Path | None]:
@@ -127,9 +111,7 @@ def start_origin(stack: ExitStack, bench: Bench, case: Case) -> tuple[int, Path 
     else:
         command = [sys.executable, "-m", "loadtests.origin", str(port)]
         command += [str(certificate), str(key)] if certificate else []
-    process = stack.enter_context(
-        running(name, bench.placed(command, bench.cores.others, case), bench.folder)
-    )
+    process = stack.enter_context(running(name, pinned(command, bench.cores.others), bench.folder))
     await_port(process, port, bench.folder / f"{name}.log")
     return port, ca
 
@@ -154,7 +136,7 @@ def start(
     name = f"{contender.name}-{case}-{port}"
     config = bench.folder / f"{name}.{contender.suffix}"
     config.write_text(contender.configure(Site(case, port, *upstream)))
-    command = bench.placed(contender.command(config, port), bench.cores.proxy, case)
+    command = pinned(contender.command(config, port), bench.cores.proxy)
     process = stack.enter_context(running(name, command, bench.folder))
     log = bench.folder / f"{name}.log"
     await_port(process, port, log)

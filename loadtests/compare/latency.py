@@ -2,8 +2,8 @@
 
 wrk is a closed loop: it waits for answers, and would call less often just when the proxy is slow. So the rate
 is found with wrk, and kept by a client that does not wait; direct and through the proxy, one after the other.
-Proxy, upstream and client go before all else on their cores, where that is allowed: a thread of the kernel's
-that takes a core for three milliseconds three times a second is all that a p99 shows otherwise.
+The proxy has its core for itself meanwhile, where that is allowed: a thread of the kernel's that takes it for
+three milliseconds three times a second is all that a p99 shows otherwise.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from loadtests.compare.bench import Bench, Turn
 from loadtests.compare.calls import measure as measure_rate
 from loadtests.compare.calls import told_by
-from loadtests.running import StartError, going_first
+from loadtests.running import StartError, first_on_its_core
 
 LOAD: Final = 0.5
 LATEST_MS: Final = 0.5
@@ -27,7 +27,8 @@ def measure(bench: Bench, turn: Turn, seconds: float, origin_port: int) -> dict[
     rate = measure_rate(bench, turn, min(seconds, 2.0))
     per_s = rate["per_s"] * LOAD
     direct = _paced(bench, "the upstream", origin_port, turn.path, per_s, seconds)
-    through = _paced(bench, turn.name, turn.port, turn.path, per_s, seconds)
+    with first_on_its_core(turn.pid):
+        through = _paced(bench, turn.name, turn.port, turn.path, per_s, seconds)
     return {
         "per_s": per_s,
         "most_per_s": rate["per_s"],
@@ -52,7 +53,7 @@ def why_void(per_s: float, told: dict[str, Any]) -> str:
 
 def _paced(bench: Bench, name: str, port: int, path: str, per_s: float, seconds: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "loadtests.paced_client", str(port), path, f"{per_s:.1f}", str(seconds)]
-    told = told_by(going_first(command) if bench.goes_first else command, bench, seconds, name)
+    told = told_by(command, bench, seconds, name)
     if told["broken"]:
         raise StartError(f"{name} broke a call: {told}")
     return told

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,12 @@ import pytest
 
 from loadtests.cases import GOALS, Case
 from loadtests.compare.__main__ import cases, options
-from loadtests.compare.bench import LARGE_BODY, Bench, Cores, share_out
+from loadtests.compare.bench import LARGE_BODY, Cores, share_out
 from loadtests.compare.calls import did, generator_command
 from loadtests.compare.table import COLUMNS, COMPARED, render, tabulate, verdicts
 from loadtests.origin import ANSWER
 from loadtests.raw_client import BODY, PATH
-from loadtests.running import going_first, may_go_first, pinned
+from loadtests.running import pinned
 
 PEERS = ("backpressure", "envoy")
 
@@ -127,15 +125,6 @@ def test_nothing_is_pinned_where_that_is_impossible(cores: list[int], has_taskse
     assert share_out(cores, has_taskset=has_taskset) == Cores(None, None)
     assert pinned(["true"], None) == ["true"]
     assert pinned(["true"], "1-3") == ["taskset", "--cpu-list", "1-3", "true"]
-
-
-@pytest.mark.parametrize("may", [True, False])
-def test_what_is_measured_goes_first_where_latency_is_and_where_it_may(tmp_path: Path, may: bool) -> None:
-    bench = Bench(tmp_path, Cores("0", "1"), None, Namespace(), goes_first=may)
-    first = ["chrt", "--fifo", "1", "true"] if may else ["true"]
-    assert bench.placed(["true"], "0", Case.LATENCY) == ["taskset", "--cpu-list", "0", *first]
-    assert bench.placed(["true"], "0", Case.FORWARD) == ["taskset", "--cpu-list", "0", "true"]
-    assert not may_go_first() or subprocess.run(going_first(["true"]), check=False).returncode == 0
 
 
 def test_without_wrk_our_own_generator_sends_the_same_request() -> None:

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.running import StartError, await_port, cpu_s, fetch, free_port, running
+from loadtests.running import (
+    StartError,
+    await_port,
+    cpu_s,
+    fetch,
+    first_on_its_core,
+    free_port,
+    running,
+)
 
 ROOT = Path(__file__).parents[2]
 WAITS = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -125,3 +133,26 @@ def test_the_cpu_of_a_process_is_read_in_seconds() -> None:
     before = cpu_s(os.getpid())
     spent = os.times()
     assert before == pytest.approx(spent.user + spent.system, abs=0.05)
+
+
+def test_a_process_goes_first_on_its_core_for_a_while_where_it_may(tmp_path: Path) -> None:
+    with running("waits", WAITS, tmp_path) as process:
+        with first_on_its_core(process.pid) as may:
+            assert os.sched_getscheduler(process.pid) == (os.SCHED_FIFO if may else os.SCHED_OTHER)
+        assert os.sched_getscheduler(process.pid) == os.SCHED_OTHER
+        process.terminate()
+        process.wait()
+        with pytest.raises(FileNotFoundError), first_on_its_core(process.pid):
+            pass
+
+
+def test_where_nobody_may_go_first_the_measurement_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    with running("waits", WAITS, tmp_path) as process:
+        monkeypatch.setattr(os, "sched_setscheduler", refuse)
+        with first_on_its_core(process.pid) as may:
+            assert not may
