@@ -315,8 +315,9 @@ class Upstream(Section):
         alias="stream_buffer",
         validate_default=True,
         description=(
-            "What is held of one call, each way, before the side that sends is not read any more; one read "
-            "(up to 256KiB) may come on top, and of a request up to 1MiB read ahead "
+            "What is held of one call, each way, before the side that sends is not read any more (of a "
+            "request 256KiB where nothing is stated); one read, up to 256KiB, may come on top, and of a "
+            "request up to 1MiB read ahead "
             "(nginx proxy_buffers 8 x 4KiB, Envoy per_connection_buffer_limit_bytes 1MiB)."
         ),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from proxy.core.verdict import Reason
 from proxy.upstream.answer import BODY, COMPLETE, HEAD, Answer
-from proxy.upstream.contract import CallerGone, Downstream
+from proxy.upstream.contract import ONE_READ_BYTES, CallerGone, Downstream
 from proxy.upstream.patience import (
     HUNG,
     NEVER,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 MOST_BUFFERED_BYTES: Final = 64 * 1024
 """`stream_buffer` where nothing is stated: from here on the upstream is not read until the caller has taken
-what is there, nor the caller until the upstream has. One read more may arrive (256 KiB with asyncio and
-uvloop). Precedents: asyncio's and uvicorn's high-water marks, both 64 KiB; nginx's `proxy_buffers`, 8 of 4 or
+what is there, nor the caller until the upstream has (then from `ONE_READ_BYTES` on). One read more may
+arrive. Precedents: asyncio's and uvicorn's high-water marks, both 64 KiB; nginx's `proxy_buffers`, 8 of 4 or
 8 KiB; Envoy's `per_connection_buffer_limit_bytes`, 1 MiB."""
 
 JOINED_BYTES: Final = 64 * 1024
@@ -217,8 +217,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if self._most_buffered != MOST_BUFFERED_BYTES:  # the default of asyncio and uvloop
-            self._transport.set_write_buffer_limits(self._most_buffered)
+        is_stated = self._most_buffered != MOST_BUFFERED_BYTES
+        self._transport.set_write_buffer_limits(self._most_buffered if is_stated else ONE_READ_BYTES)
         self._pool.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from proxy.core.verdict import Outcome, Reason
 from proxy.upstream.connection import MOST_BUFFERED_BYTES
+from proxy.upstream.contract import ONE_READ_BYTES
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
 from tests.kit.scripted import OK, Peer, Scripted, answering
 from tests.kit.waiting import settled, until
 
 SOON_S = 0.02
-ONE_READ_BYTES = 256 * 1024
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -118,15 +118,18 @@ async def test_an_empty_body_of_unknown_length_is_sent_as_one():
     assert (result.complete, again.reused, scripted.requests[0].body) == (True, True, b"")
 
 
-@pytest.mark.parametrize("most", [16 * 1024, MOST_BUFFERED_BYTES, 2_000_000])
-async def test_a_slow_upstream_stops_the_pulling_of_the_body(most: int):
+@pytest.mark.parametrize(
+    ("stated", "most"),
+    [(16 * 1024, 16 * 1024), (MOST_BUFFERED_BYTES, ONE_READ_BYTES), (2_000_000, 2_000_000)],
+)
+async def test_a_slow_upstream_stops_the_pulling_of_the_body(stated: int, most: int):
     async def script(peer: Peer) -> None:
         await peer.head()
         await asyncio.Event().wait()
 
     async with (
         Scripted(script, receive_buffer=4096) as scripted,
-        upstream_at(scripted.url, stream_buffer_bytes=most) as upstream,
+        upstream_at(scripted.url, stream_buffer_bytes=stated) as upstream,
     ):
         caller = FakeCaller([b"x" * 100_000] * 300)
         asking = asyncio.create_task(ask(upstream, post(None, length=30_000_000), caller))

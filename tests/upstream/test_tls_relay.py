@@ -12,6 +12,7 @@ import trustme
 from proxy.core.verdict import Outcome, Reason
 from proxy.upstream import Upstream
 from proxy.upstream.connection import MOST_BUFFERED_BYTES
+from proxy.upstream.contract import ONE_READ_BYTES
 from tests.kit.asking import ask, get, post, upstream_at
 from tests.kit.caller import FakeCaller
 from tests.kit.scripted import OK, Peer, Script, Scripted, answering
@@ -19,7 +20,6 @@ from tests.kit.tls import server
 from tests.kit.tls_by_hand import accept
 from tests.kit.waiting import bounded, settled, until
 
-ONE_READ_BYTES = 256 * 1024
 TOP = b"HTTP/1.1 200 OK\r\n"
 WHOLE = {
     "length": TOP + b"content-length: 4\r\n\r\nbody",
@@ -148,7 +148,7 @@ async def test_a_slow_upstream_stops_the_reading_of_the_caller(authority: trustm
         pulls = await settled(lambda: caller.pulls)
         assert pulls < count
         [connection] = upstream.pool.connections
-        assert connection._transport.get_write_buffer_size() < 2 * MOST_BUFFERED_BYTES
+        assert connection._transport.get_write_buffer_size() < ONE_READ_BYTES + 2 * len(piece)
         go_on.set()
         result, _ = await asking
     assert result.complete
