@@ -201,6 +201,7 @@ class Repeats:
         row.first_due = min(row.first_due, trace.due_at)
         row.tickets += trace.ticket is not None
         self._count += 1
+        self._forget_ended(now)
         spared = 0
         while self._count > MOST:
             oldest, row = self._rows.popitem(last=False)
@@ -211,6 +212,15 @@ class Repeats:
             self._count -= len(row.traces)
         if len(self._rows) > 2 * MOST:  # at least half of them are empty
             self._rows = OrderedDict((key, row) for key, row in self._rows.items() if row.traces)
+
+    def _forget_ended(self, now: float) -> None:
+        """Of the rows used least lately those that are empty by now, two for each that may have come."""
+        for _ in range(2):
+            oldest = next(iter(self._rows))
+            if self._living(oldest, now) is not None:
+                if self._rows[oldest].traces:
+                    return
+                del self._rows[oldest]
 
 
 _NONE: Final[list[Trace]] = []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from proxy.core.repeats import HORIZON_S, MOST, TELLING_BYTES, TRACES_PER_KEY, Key, Repeats
 
 KEY: Key = ("ann", "r1", b"/v1/chat", 120)
@@ -139,3 +141,15 @@ def test_keys_of_which_nothing_is_left_are_forgotten_too():
         assert repeats.match(key, None, now=1.0) is not None
     assert len(repeats._rows) <= 2 * MOST
     assert repeats.match(KEY, b"digest", now=1.0) is not None, "none of them pushes out what is not used up"
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_what_has_ended_is_forgotten_though_nobody_asks_for_it(returns: bool) -> None:
+    repeats = Repeats()
+    for number in range(2000):
+        key = (*KEY[:3], 1000 + number)
+        repeats.refused(key, None, 1.0, now=float(number))
+        if returns:
+            assert repeats.match(key, None, now=number + 1.0) is not None
+        assert len(repeats._rows) <= HORIZON_S + 3
+        assert len(repeats) == (0 if returns else len(repeats._rows))
