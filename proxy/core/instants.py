@@ -8,7 +8,8 @@ from typing import Final
 from proxy.core.rounding import ROUNDING_S
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S
 
-MOST_TOLD: Final = 65_536
+SWEEP_FROM: Final = 1024
+"""Below so many instants nothing is swept; above, whenever their number has doubled."""
 
 MOST_TRIES: Final = 32
 """So many milliseconds further at most: with a thousand promises a second any instant is as good."""
@@ -20,18 +21,20 @@ GOLDEN: Final = 0.6180339887498949
 class Instants:
     """What one gate has told, of what still lies ahead."""
 
-    __slots__ = ("_told", "_turn")
+    __slots__ = ("_sweep_at", "_told", "_turn")
 
     def __init__(self) -> None:
-        self._told: set[int] = set()  # in milliseconds
+        self._told: set[int] = set()  # in milliseconds: of what lies ahead there are 55,000 at most
+        self._sweep_at = SWEEP_FROM
         self._turn = 0
 
     def distinct(self, due_at: float, now: float) -> float:
         """This instant, or one of the next milliseconds that nobody else was told."""
         told = self._told
-        if len(told) > MOST_TOLD:
+        if len(told) > self._sweep_at:
             past = int(now * 1000)
             told = self._told = {at for at in told if at > past}
+            self._sweep_at = max(SWEEP_FROM, 2 * len(told))
         at = ceil((due_at - ROUNDING_S / 2) * 1000)  # half of what is forgiven, for that is rounded too
         step = (
             1 if at + MOST_TRIES < (now + LONGEST_RETRY_AFTER_S) * 1000 else -1

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from proxy.core.instants import MOST_TOLD, Instants
+from proxy.core.instants import SWEEP_FROM, Instants
 from proxy.core.rounding import wait_until
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S
 
@@ -17,9 +17,18 @@ def test_no_two_are_told_the_same_instant_whatever_scope_they_are_of() -> None:
 
 def test_instants_that_have_passed_are_forgotten() -> None:
     instants = Instants()
-    for number in range(3 * MOST_TOLD):
+    for number in range(20 * SWEEP_FROM):
         instants.distinct(number / 1000 + 1.0, now=number / 1000)
-    assert len(instants._told) <= MOST_TOLD + 1
+        assert len(instants._told) <= 2 * SWEEP_FROM  # a thousand lie ahead
+
+
+def test_of_many_that_lie_ahead_none_is_told_twice_and_the_rest_is_forgotten() -> None:
+    instants = Instants()
+    told = [instants.distinct(50.0 + number / 1000, now=0.0) for number in range(4 * SWEEP_FROM)]
+    assert len(set(told)) == len(told) == len(instants._told)
+    for number in range(5 * SWEEP_FROM):
+        instants.distinct(101.0 + number / 1000, now=100.0)
+    assert len(instants._told) <= 9 * SWEEP_FROM, "those before are over"
 
 
 def test_who_can_be_booked_nothing_is_told_something_else_each_time() -> None:
