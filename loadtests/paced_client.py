@@ -19,11 +19,10 @@ from typing import Any, Final
 
 from loadtests.raw_client import wire_request
 
-MOST_CONNECTIONS: Final = 256
-"""Calls that wait for their answer at once. The next wait for a connection, and count from when due."""
-WARM_CONNECTIONS: Final = 128
-"""Opened before anything counts. If a pause of 3 ms met with a few, it would be followed by forty handshakes
-here, and forty at the upstream: that would be measured, where a fleet's connections are there."""
+MOST_CONNECTIONS: Final = 64
+"""Twenty times the calls that are open at once in the comparison. More wait for a connection, and count from
+when they were due: a pause of 20 ms would be followed by two hundred handshakes here, and as many at the
+upstream, and they would be measured."""
 
 LENGTH: Final = b"content-length:"
 
@@ -132,5 +131,5 @@ def measure(port: int, path: str, per_s: float, seconds: float, warm: int = 8) -
 
 
 if __name__ == "__main__":
-    told = measure(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), WARM_CONNECTIONS)
+    told = measure(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), MOST_CONNECTIONS)
     print(json.dumps(told))

@@ -39,7 +39,7 @@ COLUMNS: Final[Mapping[Case, Mapping[str, str]]] = {
         "per_s": "calls/s",
         "direct_p99_ms": "direct",
         "p99_ms": "p99 ms",
-        "p99_with_stalls_ms": "stalls in",
+        "p99_of_all_ms": "of all",
         "left_out": "left out",
         "late_p99_ms": "late ms",
     },
