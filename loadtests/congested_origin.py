@@ -15,21 +15,17 @@ import sys
 import time
 from collections import deque
 from dataclasses import astuple, dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import httptools
 import uvloop
 
-from loadtests.origin import ANSWER
+from loadtests.origin import RESPONSE, Origin
 
 CALL: Final = b"x-call-id"
 """Which attempt of which call this is, as `CALL.ATTEMPT`; a request without it is nobody's."""
 GRAIN_S: Final = 0.0005
 """Timers come to a millisecond; what is due within half of one is done, so that none is late on average."""
 BACKLOG: Final = 4096
-_RESPONSE: Final = (
-    f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(ANSWER)}\r\n\r\n{ANSWER}"
-).encode()
 
 
 @dataclass(slots=True, eq=False)
@@ -156,24 +152,13 @@ class Upstream:
         self._timer = None if after_s is None else loop.call_later(max(0.0, after_s), self._answer_done)
 
 
-class Connection(asyncio.Protocol):
+class Connection(Origin):
     """One connection: a call begins when its body is complete. A second before the answer ends it."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._entry: Entry | None = None
         self._call = self._url = ""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the methods without the base class.
-        self._transport = cast(asyncio.Transport, transport)
-        self._parser = httptools.HttpRequestParser(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._transport.abort()
 
     def on_message_begin(self) -> None:
         self._call = self._url = ""
@@ -196,7 +181,7 @@ class Connection(asyncio.Protocol):
 
     def answer(self) -> None:
         self._entry = None
-        self._transport.write(_RESPONSE)
+        self._transport.write(RESPONSE)
 
     def has_left(self) -> bool:
         """Has the caller closed? Asks the socket: the loop may not have come to it yet."""

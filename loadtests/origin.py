@@ -19,7 +19,7 @@ ANSWER: Final = (
     '"message":{"role":"assistant","content":"' + "x" * 58 + '"},"finish_reason":"stop"}],'
     '"usage":{"prompt_tokens":240,"completion_tokens":16,"total_tokens":256}}'
 )
-_RESPONSE: Final = (
+RESPONSE: Final = (
     f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(ANSWER)}\r\n\r\n{ANSWER}"
 ).encode()
 
@@ -39,7 +39,7 @@ class Origin(asyncio.Protocol):
             self._transport.abort()
 
     def on_message_complete(self) -> None:
-        self._transport.write(_RESPONSE)
+        self._transport.write(RESPONSE)
 
 
 async def serve(port: int, tls: ssl.SSLContext | None) -> None:
