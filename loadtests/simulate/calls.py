@@ -65,7 +65,7 @@ class Attempt:
     """One attempt of a call at the upstream. Times are -1 until they come."""
 
     __slots__ = (
-        "begun_at", "call", "ended_at", "finish", "first_at", "grant", "is_left", "is_over", "sent_at",
+        "begun_at", "call", "ended_at", "first_at", "grant", "is_left", "is_over", "sent_at",
     )  # fmt: skip
 
     def __init__(self, call: Logical, grant: Any, sent_at: float) -> None:
@@ -75,7 +75,6 @@ class Attempt:
         self.begun_at = -1.0  # a slot works for it
         self.first_at = -1.0
         self.ended_at = -1.0
-        self.finish = 0.0  # belongs to the upstream
         self.is_left = False  # nobody waits for its answer any more
         self.is_over = False  # the upstream has done with it
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappop, heappush
 from random import Random
 from typing import Final
 
 from loadtests.simulate.calls import Attempt
 from loadtests.simulate.clock import Timeline
 from loadtests.simulate.ledger import Ledger
+from loadtests.simulate.sharing import Sharing
 from loadtests.simulate.upstreams import Upstream
 
 SEQUENCES: Final = 64
@@ -74,16 +74,12 @@ class Streams(Upstream):
         self._line: deque[Attempt] = deque()
         self._running = 0
         self._prefilled_at = 0.0
-        self._decoding = 0
-        self._done_tokens = 0.0  # for each sequence, since the beginning
-        self._since = 0.0
-        self._heap: list[tuple[float, int, Attempt]] = []
-        self._planned = 0
+        self._decoding = Sharing(timeline, self.token_s, self._ended)
 
     def shrink(self, share: float) -> None:
-        self._move()
+        self._decoding.move()
         self._share = share
-        self._plan()
+        self._decoding.plan()
 
     def limit(self, share: float) -> None:
         """The provider's limits are this part of what they were."""
@@ -129,25 +125,14 @@ class Streams(Upstream):
     def _decode(self, attempt: Attempt) -> None:
         if attempt.is_over:
             return
-        self._move()
-        self._decoding += 1
         attempt.first_at = self.timeline.now
-        attempt.finish = self._done_tokens + attempt.call.tokens_out
-        self._planned += 1
-        heappush(self._heap, (attempt.finish, self._planned, attempt))
-        self._plan()
+        self._decoding.begin(attempt, attempt.call.tokens_out)
         if not attempt.is_left:
             self.asker.first_byte(attempt)
 
-    def _finish(self, planned: int) -> None:
-        if planned != self._planned:
-            return  # somebody came or went meanwhile
-        self._move()
-        _, _, attempt = heappop(self._heap)
-        self._decoding -= 1
+    def _ended(self, attempt: Attempt) -> None:
         self._running -= 1
         self._out.spend(attempt.call.tokens_out, self.timeline.now)
-        self._plan()
         self._next()  # who stands in line goes before who comes because of this answer
         self._done(attempt)
 
@@ -157,9 +142,7 @@ class Streams(Upstream):
             return
         self._running -= 1
         if attempt.first_at >= 0.0:
-            self._move()
-            self._decoding -= 1
-            self._plan()
+            self._decoding.leave(attempt)
         self._next()
 
     def _next(self) -> None:
@@ -167,18 +150,3 @@ class Streams(Upstream):
             attempt = self._line.popleft()
             if not attempt.is_over:
                 self._begin(attempt)
-
-    def _move(self) -> None:
-        now = self.timeline.now
-        if self._decoding:
-            self._done_tokens += (now - self._since) / self.token_s(self._decoding)
-        self._since = now
-
-    def _plan(self) -> None:
-        heap = self._heap
-        while heap and heap[0][2].is_over:
-            heappop(heap)
-        self._planned += 1
-        if heap:
-            left_s = max(0.0, heap[0][0] - self._done_tokens) * self.token_s(self._decoding)
-            self.timeline.plan(self.timeline.now + left_s, self._finish, self._planned)

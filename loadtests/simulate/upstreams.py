@@ -7,13 +7,13 @@ its caller leaves.
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappop, heappush
 from random import Random
 from typing import Protocol
 
 from loadtests.simulate.calls import Attempt
 from loadtests.simulate.clock import Timeline
 from loadtests.simulate.ledger import Ledger
+from loadtests.simulate.sharing import Sharing
 
 NO_ANSWER = 0
 """The status of a connection that was refused or cut."""
@@ -153,25 +153,17 @@ class Fixed(Upstream):
 
 
 class Knee(Upstream):
-    """U2: congestion collapse. All that is here is worked for, at a pace that falls with their number.
-
-    Kept in the time of the work: `_done_s` seconds have been worked for each since the beginning, so that a
-    call ends when that has grown by its own work, whatever the pace was meanwhile.
-    """
+    """U2: congestion collapse. All that is here is worked for, at a pace that falls with their number."""
 
     def __init__(self, timeline: Timeline, ledger: Ledger, luck: Random) -> None:
         super().__init__(timeline, ledger, luck)
         self._share = 1.0
-        self._working = 0
-        self._done_s = 0.0
-        self._since = 0.0
-        self._heap: list[tuple[float, int, Attempt]] = []
-        self._planned = 0
+        self._working = Sharing(timeline, self.slowness, self._done)
 
     def shrink(self, share: float) -> None:
-        self._move()
+        self._working.move()
         self._share = share
-        self._plan()
+        self._working.plan()
 
     def slowness(self, working: int) -> float:
         """How many times longer a call takes among so many."""
@@ -179,39 +171,8 @@ class Knee(Upstream):
         return (1.0 + beyond / 32 + beyond * beyond / 768) / self._share
 
     def _admit(self, attempt: Attempt) -> None:
-        self._move()
-        self._working += 1
         attempt.begun_at = self.timeline.now
-        self._planned += 1
-        heappush(self._heap, (self._done_s + attempt.call.work_s, self._planned, attempt))
-        self._plan()
+        self._working.begin(attempt, attempt.call.work_s)
 
     def _remove(self, attempt: Attempt) -> None:
-        self._move()
-        self._working -= 1
-        attempt.is_over = True
-        self._plan()
-
-    def _move(self) -> None:
-        now = self.timeline.now
-        if self._working:
-            self._done_s += (now - self._since) / self.slowness(self._working)
-        self._since = now
-
-    def _plan(self) -> None:
-        heap = self._heap
-        while heap and heap[0][2].is_over:
-            heappop(heap)
-        self._planned += 1
-        if heap:
-            left_s = max(0.0, heap[0][0] - self._done_s) * self.slowness(self._working)
-            self.timeline.plan(self.timeline.now + left_s, self._finish, self._planned)
-
-    def _finish(self, planned: int) -> None:
-        if planned != self._planned:
-            return  # somebody came or went meanwhile
-        self._move()
-        _, _, attempt = heappop(self._heap)
-        self._working -= 1
-        self._plan()
-        self._done(attempt)
+        self._working.leave(attempt)
