@@ -17,7 +17,8 @@ from proxy.core.claims import Claims, Shortfall, Store, scope_of
 from proxy.core.dry_run import rehearse
 from proxy.core.events import Admitted, Emit, Left, Queued, Returned, Settled, WouldQueue
 from proxy.core.grant import Grant
-from proxy.core.groups import Group, next_of
+from proxy.core.groups import Group
+from proxy.core.heads import next_of
 from proxy.core.orders import BOOKED, FIRST, GUARD_SHARE
 from proxy.core.plan import Plans
 from proxy.core.policy import Policy, RoutePolicy
@@ -228,9 +229,8 @@ class Gate:
                 self.targets[name] = Target(upstream, self._machine(name))
         if self.room.size:
             for waiter in self.room.waiters():  # those of a removed route too: its upstream's cap may be new
-                waiter.asks(
-                    self._plans.claims_of(waiter.call, waiter.target, self._routes[waiter.call.route])
-                )
+                route = self._routes[waiter.call.route]
+                waiter.asks(self._plans.claims_of(waiter.call, waiter.target, route))
             self.room.regroup(now)
             for waiter in self.room.waiters():
                 shortfall = self.store.peek(waiter.claims, now)

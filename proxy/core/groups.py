@@ -106,8 +106,10 @@ class Party(Place):
         return None
 
     def trim(self) -> None:
-        """Drop the rows that are gone once they are more than half of what is posted."""
-        if len(self._heap) > 2 * len(self.rows) + SLACK:
+        """Drop the rows that are gone once they are more than half of what is posted, or all."""
+        if not self.rows:
+            self._heap.clear()  # they hold us
+        elif len(self._heap) > 2 * len(self.rows) + SLACK:
             self._heap = [entry for entry in self._heap if entry[2].waiters]
             heapq.heapify(self._heap)
 
@@ -148,8 +150,10 @@ class Bay(Place):
         return None
 
     def trim(self) -> None:
-        """Drop the parties that are gone once they are more than half of what is posted."""
-        if len(self._heap) > 2 * len(self.parties) + SLACK:
+        """Drop the parties that are gone once they are more than half of what is posted, or all."""
+        if not self.parties:
+            self._heap.clear()  # they hold us
+        elif len(self._heap) > 2 * len(self.parties) + SLACK:
             self._heap = [entry for entry in self._heap if entry[2].size]
             heapq.heapify(self._heap)
 
@@ -208,8 +212,10 @@ class Level:
         return None
 
     def trim(self) -> None:
-        """Drop the bays that are gone once they are more than half of what is posted."""
-        if len(self._heap) > 2 * len(self.bays) + SLACK:
+        """Drop the bays that are gone once they are more than half of what is posted, or all."""
+        if not self.bays:
+            self._heap.clear()  # they hold us
+        elif len(self._heap) > 2 * len(self.bays) + SLACK:
             self._heap = [
                 entry for entry in self._heap if entry[2].parties and entry[0] == entry[2].posted_at
             ]
@@ -301,45 +307,3 @@ def _ahead(open_: int, own: int, callers: int) -> int:
     Callers take turns: before its own next one, every other of the `callers` has at most as many.
     """
     return min(open_, (own + 1) * (callers + (not own)) - 1)
-
-
-def first_of(opened: list[Group], now: float) -> Waiter | None:
-    """The most important of the heads; groups without one are struck from `opened`."""
-    first: Waiter | None = None
-    first_stands = 0.0
-    for group in tuple(opened):
-        head = group.head(now)
-        if head is None:
-            opened.remove(group)
-            continue
-        stands = head.shares.start(head.call.caller)
-        if (
-            first is None
-            or head.order < first.order
-            or (head.order == first.order and (stands, head.seq) < (first_stands, first.seq))
-        ):
-            first, first_stands = head, stands
-    return first
-
-
-def next_of(opened: list[Group], now: float) -> tuple[Waiter | None, Waiter | None]:
-    """The most important; and, of every fifty once, the least important, that none starves."""
-    first = first_of(opened, now)
-    if first is None or first.target.flow.guard < 1.0:
-        return first, None
-    last = last_of([group for group in opened if group.target is first.target], now)
-    if last is None or last.call.rank == first.call.rank:
-        return first, None  # nobody less important can go at this moment: the turn is saved up
-    return first, last
-
-
-def last_of(opened: list[Group], now: float) -> Waiter | None:
-    """The next of the least important class."""
-    last: Waiter | None = None
-    for group in opened:
-        head = group.last(now)
-        if head is None:
-            continue
-        if last is None or (-head.call.rank, head.order) < (-last.call.rank, last.order):
-            last = head
-    return last

@@ -73,18 +73,18 @@ class Lines:
             return
         self._forget(row)
         del party.rows[(_GOING if row.going else _OTHERS, *row.keys)]
+        party.trim()
         if party.rows:
-            party.trim()
             return
         self._forget(party)
         del bay.parties[(party.caller, *party.keys)]
+        bay.trim()
         if bay.parties:
-            bay.trim()
             return
         self._forget(bay)
         del level.bays[bay.keys]
+        level.trim()
         if level.bays:
-            level.trim()
             return
         del group.levels[level.order]
         group.orders.remove(level.order)

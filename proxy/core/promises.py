@@ -223,8 +223,8 @@ class Promises:
         at = min(self._instants.distinct(ticket.due_at, now), now + LONGEST_RETRY_AFTER_S)
         ticket.due_at = at
         ticket.after = self._room.joined
-        ticket.told = Refusal(reason, scope, _at_most_55(at - now), limit, ticket)
-        return ticket.told
+        ticket.told = (reason, scope, limit)
+        return Refusal(reason, scope, _at_most_55(at - now), limit, ticket)
 
     def _still_told(self, call: Call, now: float) -> Refusal | None:
         """Who holds a ticket for a later time buys no second one."""
@@ -239,8 +239,8 @@ class Promises:
     def _again(self, ticket: Ticket, now: float) -> Refusal:
         told = ticket.told
         assert told is not None, "a ticket is told when it is sold"  # noqa: S101
-        left_s = max(0.0, ticket.due_at - now)
-        return Refusal(told.reason, told.scope, left_s, told.limit, ticket)
+        reason, scope, limit = told
+        return Refusal(reason, scope, max(0.0, ticket.due_at - now), limit, ticket)
 
 
 def _at_most_55(seconds: float) -> float:

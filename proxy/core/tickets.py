@@ -21,7 +21,7 @@ from typing import Final
 
 from proxy.core.patience import Patience
 from proxy.core.rounding import ROUNDING_S
-from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Refusal
+from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Reason
 
 LEAST_STEP_S: Final = 0.001
 """Instants of one scope are at least this far apart: a millisecond is the grain of `retry-after-ms`."""
@@ -52,8 +52,8 @@ LEAST_KEPT: Final = 0.5
 class Ticket:
     """One booked return. `due_at` in monotonic seconds; after `until` its place is given up.
 
-    `step_s` is the time in which room for it comes. `told` is the refusal that it came with: whoever asks
-    again before the time hears the same.
+    `step_s` is the time in which room for it comes. `told` is what was said when it was sold (reason, scope,
+    limit of the `Refusal`): whoever asks again before the time hears the same.
     """
 
     __slots__ = ("after", "book", "due_at", "is_open", "step_s", "told", "until", "wait_s")
@@ -61,7 +61,7 @@ class Ticket:
     def __init__(self, book: Book, due_at: float, step_s: float, now: float) -> None:
         self.step_s = step_s
         self.after = 0  # how many had begun to wait when it was sold
-        self.told: Refusal | None = None
+        self.told: tuple[Reason, str, str] | None = None
         self.book = book
         self.due_at = due_at
         self.wait_s = due_at - now

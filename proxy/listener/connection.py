@@ -132,7 +132,9 @@ class CallerConnection(Taker):
         if call is not None:
             cast("set[Begun]", self._state.tasks).discard(call)
         self._serving = None
-        if self._due and wire.done:
+        if self._due and self.gone:
+            self._due.clear()  # they are not served any more, and hold us
+        elif self._due and wire.done:
             if call is not None and call.in_a_task:
                 self._loop.call_soon(self._start_behind)  # whose task is none of the next call's
             else:
@@ -230,6 +232,8 @@ class CallerConnection(Taker):
         self.resume_writing()
         for wire in self._due:
             wire.wake()
+        if self._serving is None:
+            self._due.clear()
         self._tell_gone()
 
     def data_received(self, data: bytes) -> None:

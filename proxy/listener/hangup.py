@@ -28,6 +28,7 @@ class Hangup:
     """Looks after a connection while it is paused. A timer, and only then."""
 
     __slots__ = ("_connection", "_loop", "_poll", "_sock", "_timer")
+    __deletable__ = ("_connection",)
 
     def __init__(self, connection: Unread, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
@@ -42,9 +43,10 @@ class Hangup:
             self._timer = self._loop.call_later(LOOK_S, self._look)
 
     def cancel(self) -> None:
-        """It is lost."""
+        """It is lost: let go of it, which holds us."""
         if self._timer is not None:
             self._timer.cancel()
+        del self._connection
 
     def _look(self) -> None:
         self._timer = None

@@ -66,6 +66,7 @@ class RequestReader:
         "_most_head_bytes", "_most_headers", "_most_url_bytes", "_parser", "_resuming", "_says_connection",
         "_url", "phase", "since", "stopped", "wire",
     )  # fmt: skip
+    __deletable__ = ("_connection",)
 
     def __init__(self, connection: Taker, bounds: Bounds) -> None:
         self._connection = connection
@@ -88,8 +89,9 @@ class RequestReader:
         self.since = 0.0
 
     def release(self) -> None:
-        """The connection is lost: take in nothing more, and let go of the parser, which holds us."""
+        """The connection is lost: take in nothing more, and let go of it and of the parser, which hold us."""
         self.stopped = True
+        del self._connection
         self._parser = cast("httptools.HttpRequestParser", None)  # never fed again once stopped
         self.wire = self._heading = None
 

@@ -43,6 +43,7 @@ class Watch:
     __slots__ = (
         "_at", "_bounds", "_connection", "_got", "_loop", "_phase", "_reader", "_second_look", "_timer",
     )  # fmt: skip
+    __deletable__ = ("_connection",)
 
     def __init__(
         self,
@@ -64,8 +65,9 @@ class Watch:
         self._set(self._loop.time() + self._bounds.idle_s)
 
     def cancel(self) -> None:
-        """The connection is lost."""
+        """The connection is lost: let go of it, which holds us."""
         self._timer.cancel()
+        del self._connection
 
     def part(self, size: int) -> None:
         """`size` bytes came, and after them a request is here in part."""

@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
             self._patience.rest()
             self._pool.release(self)
         else:
-            self._patience.cancel()
+            self._patience.end()
             self.abort()
 
     # ── its life ────────────────────────────────────────────────────────────────────────────────────
@@ -243,6 +243,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close an idle connection politely."""
+        self._patience.end()
         self._transport.close()
 
     @property

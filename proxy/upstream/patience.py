@@ -37,6 +37,10 @@ class Lapse(NamedTuple):
     late: bool
 
 
+def _nobody(now: float) -> None:
+    """Expires for no exchange."""
+
+
 class Patience:
     """Calls `expired` when somebody's turn lasted longer than it may.
 
@@ -116,6 +120,11 @@ class Patience:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+
+    def end(self) -> None:
+        """The connection is closed and carries nothing any more: let go of it, which holds us."""
+        self.cancel()
+        self._expired = _nobody
 
     def _set(self, at: float, now: float) -> None:
         if self._handle is not None:

@@ -155,6 +155,7 @@ class Pool(Generic[C]):
         """Its end has arrived: it must not be taken any more."""
         if connection in self._idle:
             self._idle.remove(connection)
+            connection.close()
             self._wake()
 
     def discard(self, connection: C) -> None:

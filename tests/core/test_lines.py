@@ -3,7 +3,8 @@ from __future__ import annotations
 from proxy.core.call import Call
 from proxy.core.cap import Cap
 from proxy.core.claims import Claims
-from proxy.core.groups import SLACK, first_of, last_of
+from proxy.core.groups import SLACK
+from proxy.core.heads import first_of, last_of
 from proxy.core.lines import Lines
 from proxy.core.orders import FIRST, RETRY, UNDER_WAY, order_of
 from proxy.core.policy import CapPolicy, Per, QueuePolicy, RoutePolicy, UpstreamPolicy
