@@ -18,8 +18,9 @@ SPANS: Final = int(LONGEST_RETRY_AFTER_S / SPAN_S) + 1
 LEAST_KEPT: Final = 0.3
 """Of waits that fewer of the callers keep no more are sold than it takes to notice a change."""
 
-TRIED: Final = 64
-"""So many are sold of a length of which nothing is known yet, until they have come or not."""
+TRIED: Final = 16
+"""So many are sold of a length of which nothing is known yet, until they have come or not: when capacity is
+lost many lengths are new at once, and what is sold to those who will not come is not there for the others."""
 
 ALWAYS: Final = 2
 """So many are out in any case."""
@@ -28,7 +29,8 @@ LEARN: Final = 0.05
 """Weight of the newest in the share of those that were kept."""
 
 
-def _span(wait_s: float) -> int:
+def span_of(wait_s: float) -> int:
+    """Which of the spans a wait belongs to."""
     return min(int(wait_s / SPAN_S), SPANS - 1)
 
 
@@ -44,23 +46,22 @@ class Patience:
 
     def sells(self, wait_s: float) -> bool:
         """Is a wait of this length worth a promise?"""
-        span = _span(wait_s)
+        span = span_of(wait_s)
         if self._ended[span] < TRIED:
             return span == 0 or self._out[span] < TRIED
         return self._kept[span] >= LEAST_KEPT or self._out[span] < ALWAYS
 
     def sold(self, wait_s: float) -> None:
         """One was promised."""
-        self._out[_span(wait_s)] += 1
+        self._out[span_of(wait_s)] += 1
 
-    def given_back(self, wait_s: float) -> None:
+    def closed(self, wait_s: float) -> None:
         """One of this length is not awaited any more."""
-        self._out[_span(wait_s)] -= 1
+        self._out[span_of(wait_s)] -= 1
 
-    def ended(self, wait_s: float, *, kept: bool) -> None:
-        """One of this length came back in time, or did not."""
-        span = _span(wait_s)
-        self._out[span] -= 1
+    def learn(self, wait_s: float, *, kept: bool) -> None:
+        """One of this length came back in time, or did not: in the order in which they were sold."""
+        span = span_of(wait_s)
         self._ended[span] += 1
         weight = max(LEARN, 1.0 / self._ended[span])
         self._kept[span] += weight * ((1.0 if kept else 0.0) - self._kept[span])

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from proxy.core.patience import Patience
+from proxy.core.patience import Patience, span_of
 from proxy.core.rounding import ROUNDING_S
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Reason
 
@@ -53,10 +53,11 @@ class Ticket:
     """One booked return. `due_at` in monotonic seconds; after `until` its place is given up.
 
     `step_s` is the time in which room for it comes. `told` is what was said when it was sold (reason, scope,
-    limit of the `Refusal`): whoever asks again before the time hears the same.
+    limit of the `Refusal`): whoever asks again before the time hears the same. `is_kept` is known once it is no
+    longer open, and None where it was given back.
     """
 
-    __slots__ = ("after", "book", "due_at", "is_open", "step_s", "told", "until", "wait_s")
+    __slots__ = ("after", "book", "due_at", "is_kept", "is_open", "step_s", "told", "until", "wait_s")
 
     def __init__(self, book: Book, due_at: float, step_s: float, now: float) -> None:
         self.step_s = step_s
@@ -67,66 +68,69 @@ class Ticket:
         self.wait_s = due_at - now
         self.until = due_at + max(GRACE_S, GRACE_SHARE * self.wait_s)
         self.is_open = True
+        self.is_kept: bool | None = None
 
     def redeem(self, now: float) -> bool:
         """The holder has returned. False when that is too late, or for the second time."""
         self.book.expire(now)
         if not self.is_open:
             return False
-        self.is_open = False
-        kept = now <= self.until  # it may stand behind one that ends later
-        self.book.ended(self, kept=kept)
-        return kept
+        self.is_kept = now <= self.until  # it may stand behind one that ends later
+        self.book.close(self)
+        return self.is_kept
 
     def give_back(self) -> None:
         """It is not needed: its holder came before its time, and found room."""
         if self.is_open:
-            self.is_open = False
-            self.book.given_back(self)
+            self.book.close(self)
 
 
 class Book:
-    """The tickets of one scope that are out, in the order in which they were sold."""
+    """The tickets of one scope, `out` of them open: in rows of about one wait, each in the order of sale.
 
-    __slots__ = ("_sold", "kept", "out")
+    In that order it is learnt whether they are kept. Who keeps one shows it a grace sooner than who does
+    not: counted as they come, whatever sells more than a moment ago finds all kept at first, and then none.
+    """
+
+    __slots__ = ("_rows", "kept", "out")
 
     def __init__(self) -> None:
-        self._sold: deque[Ticket] = deque()
+        self._rows: dict[int, deque[Ticket]] = {0: deque()}  # as many as are used: most books are small
         self.out = 0
         self.kept = 1.0
         """Share of the tickets that were redeemed, of late."""
 
     def expire(self, now: float) -> None:
         """Give up the places of those who have not come."""
-        sold = self._sold
-        while sold and (not sold[0].is_open or sold[0].until < now):
-            ticket = sold.popleft()
-            if ticket.is_open:
-                ticket.is_open = False
-                self.ended(ticket, kept=False)
+        for row in self._rows.values():
+            while row and (not row[0].is_open or row[0].until < now):
+                ticket = row.popleft()
+                if ticket.is_open:
+                    ticket.is_kept = False
+                    self.close(ticket)
+                if ticket.is_kept is not None:
+                    self.learn(ticket.wait_s, kept=ticket.is_kept)
 
-    def ended(self, ticket: Ticket, *, kept: bool) -> None:  # noqa: ARG002 - a calendar looks at it
-        """One ticket was redeemed, or was not."""
+    def close(self, ticket: Ticket) -> None:
+        """An open ticket was redeemed, given up or given back."""
+        ticket.is_open = False
         self.out -= 1
+
+    def learn(self, wait_s: float, *, kept: bool) -> None:  # noqa: ARG002 - a calendar looks at the wait
+        """One of this length was redeemed, or was not: once for each, but for those given back."""
         self.kept += LEARN * ((1.0 if kept else 0.0) - self.kept)
-
-    def given_back(self, ticket: Ticket) -> None:  # noqa: ARG002 - a calendar looks at it
-        """One ticket was not needed."""
-        self.out -= 1
 
     def idle(self, now: float) -> bool:
         """Nothing is out: it may be forgotten."""
         self.expire(now)
         return not self.out
 
-    @property
-    def ends_at(self) -> float:
-        """When the first of the places that are out is given up; inf when none is."""
-        return self._sold[0].until if self._sold else float("inf")
-
-    def _sell(self, due_at: float, step_s: float, now: float) -> Ticket:
+    def _sell(self, due_at: float, step_s: float, now: float, row: int = 0) -> Ticket:
         ticket = Ticket(self, due_at, step_s, now)
-        self._sold.append(ticket)
+        sold = self._rows.get(row)
+        if sold is None:
+            sold = self._rows[row] = deque()
+        sold.append(ticket)
         self.out += 1
         return ticket
 
@@ -144,6 +148,12 @@ class Line(Book):
     def __init__(self) -> None:
         super().__init__()
         self._last = float("-inf")  # the last instant told
+
+    @property
+    def ends_at(self) -> float:
+        """When the first of the places that are out is given up; inf when none is."""
+        sold = self._rows[0]
+        return sold[0].until if sold else float("inf")
 
     def book(
         self, earliest_s: float, step_s: float, now: float, patience_s: float = float("inf")
@@ -179,7 +189,7 @@ class Line(Book):
         """
         self.expire(now)
         due_s = 0.0
-        for ticket in self._sold:
+        for ticket in self._rows[0]:
             if not ticket.is_open or ticket.after >= seq:
                 continue
             if ticket.due_at > now:
@@ -200,7 +210,7 @@ class Calendar(Book):
         super().__init__()
         self._filled: dict[int, float] = {}  # cell → share sold
         self._first = 0  # no cell before has room
-        self._paces: dict[str, float] = {}  # caller → when its next ticket may fall due
+        self._paces: dict[str, float] = {}  # caller → until when it has had its fair part of what is sold
         self._sweep_at = SWEEP_FROM
         self._patience = Patience()
 
@@ -222,8 +232,8 @@ class Calendar(Book):
         self._forget(now)
         last_at = now + min(float(LONGEST_RETRY_AFTER_S), patience_s)
         cost = step_s / (SOLD_SHARE * self._oversold * CELL_S)  # of a cell
-        own_at = self._paces.get(caller, 0.0)
-        at = max(now + earliest_s, own_at)
+        had_until = max(now, self._paces.get(caller, 0.0))
+        at = had_until + earliest_s
         if at > last_at:
             return None
         cell = self._emptiest(at, last_at, now)
@@ -244,9 +254,9 @@ class Calendar(Book):
         filled[following] = max(0.0, taken)
         while filled.get(self._first, 0.0) >= 1.0:
             self._first += 1
-        self._paces[caller] = at + cost * CELL_S / share
+        self._paces[caller] = had_until + cost * CELL_S / share
         self._patience.sold(due_at - now)
-        return self._sell(due_at, step_s, now)
+        return self._sell(due_at, step_s, now, row=span_of(due_at - now))
 
     def _emptiest(self, at: float, last_at: float, now: float) -> int:
         """The first cell from `at` on that has room, or one soon after it that has more; -1: none until last.
@@ -267,15 +277,15 @@ class Calendar(Book):
                 best, least = later, share
         return best
 
-    def ended(self, ticket: Ticket, *, kept: bool) -> None:
-        """Learn how long callers are willing to wait."""
-        super().ended(ticket, kept=kept)
-        self._patience.ended(ticket.wait_s, kept=kept)
+    def close(self, ticket: Ticket) -> None:
+        """It is not awaited any more."""
+        super().close(ticket)
+        self._patience.closed(ticket.wait_s)
 
-    def given_back(self, ticket: Ticket) -> None:
-        """It says nothing about patience."""
-        super().given_back(ticket)
-        self._patience.given_back(ticket.wait_s)
+    def learn(self, wait_s: float, *, kept: bool) -> None:
+        """Learn how long callers are willing to wait."""
+        super().learn(wait_s, kept=kept)
+        self._patience.learn(wait_s, kept=kept)
 
     def _forget(self, now: float) -> None:
         present = int(now / CELL_S)

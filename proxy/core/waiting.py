@@ -15,7 +15,7 @@ from proxy.core.claims import Claims, Shortfall
 from proxy.core.groups import SLACK, Row
 from proxy.core.lanes import Lanes
 from proxy.core.lines import Lines
-from proxy.core.orders import order_of
+from proxy.core.orders import BOOKED, order_of
 from proxy.core.policy import RoutePolicy
 from proxy.core.verdict import Reason
 
@@ -69,6 +69,10 @@ class Waiter:
 
     def expect(self, expected_s: float) -> None:
         """It is likely to wait so long, as far as can be predicted."""
+        ticket = self.call.ticket
+        if self.kind == BOOKED and ticket is not None:
+            self.stale_at = ticket.until  # what it was told is broken: those first to whom it may yet be kept
+            return
         max_age_s = self.route.queue.max_age_s
         self.stale_at = self.since + max(max_age_s / 2, expected_s + max_age_s / 10)
 

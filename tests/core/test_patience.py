@@ -6,7 +6,8 @@ from proxy.core.patience import ALWAYS, LEAST_KEPT, TRIED, Patience
 def ended(patience: Patience, wait_s: float, kept: int, broken: int = 0) -> None:
     for number in range(kept + broken):
         patience.sold(wait_s)
-        patience.ended(wait_s, kept=number < kept)
+        patience.closed(wait_s)
+        patience.learn(wait_s, kept=number < kept)
 
 
 def sold(patience: Patience, wait_s: float, asked: int = 100) -> int:
@@ -42,11 +43,13 @@ def test_the_share_that_must_be_kept() -> None:
     patience = Patience()
     for number in range(40 * TRIED):
         patience.sold(30.0)
-        patience.ended(30.0, kept=number % 10 >= 10 * (1 - LEAST_KEPT) - 2)
+        patience.closed(30.0)
+        patience.learn(30.0, kept=number % 10 >= 10 * (1 - LEAST_KEPT) - 2)
     assert sold(patience, 30.0) == 100, "two in ten more than must"
     for number in range(40 * TRIED):
         patience.sold(50.0)
-        patience.ended(50.0, kept=number % 10 == 9)
+        patience.closed(50.0)
+        patience.learn(50.0, kept=number % 10 == 9)
     assert sold(patience, 50.0) == ALWAYS, "one in ten"
 
 
@@ -61,5 +64,5 @@ def test_one_length_says_nothing_about_another() -> None:
 def test_what_is_given_back_makes_room_for_another_try() -> None:
     patience = Patience()
     assert sold(patience, 30.0) == TRIED
-    patience.given_back(30.0)
+    patience.closed(30.0)
     assert sold(patience, 30.0) == 1

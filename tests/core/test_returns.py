@@ -209,6 +209,17 @@ def test_who_returns_goes_ahead_of_its_class_and_behind_the_more_important(story
     assert kept(story) == [True]
 
 
+def test_who_returns_in_vain_for_too_long_does_not_make_the_promises_after_it_untrue(story: Story) -> None:
+    full(story)
+    for name in ("b", "c"):
+        story >> arrives(name, caller="cy") << refused(name, Reason.QUEUE_FULL)
+    story >> after(told(story, "b")) >> arrives("b", caller="cy") << waits("b")
+    story >> after(told(story, "c") - told(story, "b")) >> arrives("c", caller="cy") << waits("c")
+    assert told(story, "c") - told(story, "b") > GRACE_S
+    story >> ends("running") << admitted("c") >> ends("c") << admitted("b")
+    assert kept(story) == [True, True]
+
+
 def test_who_returns_is_not_refused_for_want_of_room_and_displaces_nobody(story: Story) -> None:
     full(story) >> arrives("b", caller="cy") << refused("b", Reason.QUEUE_FULL)
     story >> after(told(story, "b")) >> arrives("b", caller="cy") << waits("b")

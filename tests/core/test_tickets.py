@@ -225,6 +225,34 @@ def test_waits_that_nobody_keeps_are_not_sold_any_more() -> None:
     assert place(calendar, "short", now=2e4) is not None, "of those nothing bad is known"
 
 
+def test_whether_they_are_kept_is_learnt_in_the_order_in_which_they_were_sold() -> None:
+    calendar = Calendar()
+    sold = [a_place(calendar, f"c{number}", step_s=0.001) for number in range(400)]
+    patience = calendar._patience
+    for number, ticket in sorted(enumerate(sold), key=lambda each: each[1].due_at):
+        if number % 2:
+            assert ticket.redeem(ticket.due_at)
+        if patience._ended[0] >= 2:
+            assert 0.3 < patience._kept[0] < 0.7, "who comes is seen before who does not"
+    calendar.expire(200.0)
+    assert (calendar.out, patience._ended[0]) == (0, 400)
+    assert 0.3 < patience._kept[0] < 0.7
+
+
+def test_a_long_wait_does_not_hide_that_short_ones_are_not_kept() -> None:
+    calendar = Calendar()
+    long = a_place(calendar, "far", earliest_s=50.0)
+    short = a_place(calendar, "near")
+    calendar.expire(short.until + 0.1)
+    assert (long.is_open, short.is_kept, calendar.out) == (True, False, 1)
+
+
+def test_who_was_told_a_time_far_off_is_told_a_near_one_once_there_is_room() -> None:
+    calendar = Calendar()
+    a_place(calendar, share=0.1, earliest_s=30.0)
+    assert a_place(calendar, share=0.1).due_at == pytest.approx(101.0 + 0.1 / SOLD_SHARE / 0.1)
+
+
 def test_a_ticket_that_was_given_back_is_not_awaited() -> None:
     calendar = Calendar()
     for number in range(200):
@@ -238,7 +266,7 @@ def test_a_calendar_forgets_what_has_passed() -> None:
         place(calendar, f"c{number}", now=number / 10, step_s=0.01)
     assert len(calendar._filled) <= 2 * MOST_CELLS
     assert len(calendar._paces) <= 2 * SWEEP_FROM
-    assert len(calendar._sold) <= SWEEP_FROM
+    assert sum(map(len, calendar._rows.values())) <= SWEEP_FROM
 
 
 # ── all of them ─────────────────────────────────────────────────────────────────────────────────────
@@ -316,4 +344,4 @@ def test_a_calendar_sells_nothing_too_early_too_late_or_beyond_what_there_is(
         ticket = calendar.book(caller, 0.5, earliest_s, step_s, patience_s, now)
         if ticket is not None:
             assert earliest_s - 1e-6 <= ticket.due_at - now <= min(LONGEST_RETRY_AFTER_S, patience_s) + 1e-6
-        assert calendar.out == sum(each.is_open for each in calendar._sold)
+        assert calendar.out == sum(each.is_open for row in calendar._rows.values() for each in row)
