@@ -55,7 +55,7 @@ class Breaker:
     Ask `wait_s` (free), then `enter` when the call is granted, then `answered` when its answer begins, if
     that is known before its end, and `settle` exactly once, with what `enter` returned. An outcome counts
     only in the phase in which its call began: what an outage left running neither closes nor opens the
-    breaker of the time after it, where half-open and closed are one.
+    breaker of the time after it, where half-open and closed are one. But any answer ends a silence.
 
     `phase` is `closed`, `open` or `half-open`; `window` is what the decision to trip rests on, `brownout`
     what is refused while it is closed, `silence` how long this upstream usually lets its callers wait, `ramp`
@@ -198,7 +198,10 @@ class Breaker:
 
         Only the end of a call says that it was none of the slow ones, or was not cut.
         """
-        if silent_s >= self._policy.slow_call_s or not self._concerns(turn):
+        if silent_s >= self._policy.slow_call_s:
+            return None
+        if not self._concerns(turn):
+            self.silence.broken(None)
             return None
         return self._answered(turn, silent_s, now)
 
@@ -221,9 +224,6 @@ class Breaker:
         """
         if self.ramp.on:
             self.ramp.ended(turn)
-        if not self._concerns(turn):
-            return None
-        self._out.pop(turn, None)
         failed = outcome is FAILED
         # A slow 429 is a sign of load, not of illness: it must not open the breaker either. A caller that
         # gave up after so long says what its answer would have said: else a hang that outlasts every
@@ -231,17 +231,20 @@ class Breaker:
         spoke = failed or outcome is SUCCEEDED or outcome is IGNORED
         slow = spoke and silent_s >= self._policy.slow_call_s
         good = not failed and not slow and (outcome is SUCCEEDED or outcome is OVERLOADED)
+        if not self._concerns(turn):
+            if good and not answered:
+                self.silence.broken(None)
+            return None
+        self._out.pop(turn, None)
         if self.phase != OPEN and (failed or slow or good):
             self.window.add(failed=failed, slow=slow, now=now)
             self.brownout.add(accepted=outcome is SUCCEEDED, now=now)
-        if failed or slow:
-            return self._failed(failed=failed, began_at=began_at, now=now)
         if good:
             taught_s = None if outcome is OVERLOADED else silent_s
             return None if answered else self._answered(turn, taught_s, now)
-        if not answered:
+        if not answered and began_at >= self._good_at:
             self.silence.left(silent_s, self._policy.slow_call_s)
-        return None
+        return self._failed(failed=failed, began_at=began_at, now=now) if failed or slow else None
 
     def _concerns(self, turn: int) -> bool:
         """Did the call begin in this phase? Of an open one: is it a probe of this outage?"""

@@ -91,13 +91,20 @@ class Shortfall:
     refill; but before all a bucket that can never hold so much (`too_dear`, `wait_s` inf). `wait_s` is the
     time until *every* bucket and quota asked for would do; 0.0 when only caps were full, for nobody knows
     when a permit returns. `step_s` is how much later one more call in line would go. Of a full cap, `slots`
-    is how many permits it has.
+    is how many permits it has. `kept`: it is there, but not for this one.
     """
 
-    __slots__ = ("key", "label", "reason", "slots", "step_s", "wait_s")
+    __slots__ = ("kept", "key", "label", "reason", "slots", "step_s", "wait_s")
 
     def __init__(
-        self, key: str, reason: Reason, wait_s: float, step_s: float, label: str, slots: int = 0
+        self,
+        key: str,
+        reason: Reason,
+        wait_s: float,
+        step_s: float,
+        label: str,
+        slots: int = 0,
+        kept: bool = False,
     ) -> None:
         self.key = key
         self.reason = reason
@@ -105,6 +112,7 @@ class Shortfall:
         self.step_s = step_s
         self.label = label
         self.slots = slots
+        self.kept = kept
 
     def ready_at(self, now: float) -> float:
         """When it is worth trying again; inf for a cap: at a settle, whenever that is."""

@@ -140,7 +140,7 @@ class Gate:
                 return self.promises.of_queue(Reason.QUEUE_FULL, shortfall, waiter, now)
             self._decide(last, self._refuse_waiting(Reason.DISPLACED, last, now))
             is_full = self.room.lanes.is_heavy(route, call.size)  # one place it has now
-        self.room.join(waiter, shortfall.key, shortfall.ready_at(now), now)
+        self.room.join(waiter, shortfall, now)
         if displaces:  # whom it stood behind, perhaps, and for nothing else
             self.room.lines.try_again([shortfall.key])
         self._emit(Queued(call, target.name))
@@ -266,7 +266,7 @@ class Gate:
             elif too_late(shortfall.wait_s, waiter.expires_at, call, now):
                 self._decide(waiter, self.promises.short(shortfall, call, target, shortfall.wait_s, now))
             else:
-                self.room.lines.lacks(waiter, shortfall.key, shortfall.ready_at(now), opened)
+                self.room.lines.lacks(waiter, shortfall, now, opened)
 
     def _next(self, opened: list[Group], now: float) -> Waiter | None:
         first, self.guarded = next_of(opened, now)

@@ -1,6 +1,6 @@
 """Who is next among those who ask for the same: class by class, caller by caller, call by call.
 
-    Group   all who share the same caps and buckets
+    Group   all who share the same caps and buckets, apart who returned with a ticket and who did not
       Level   of one class, and within it of one kind: `order_of` in orders.py has the list
         Bay     that ask for the same tool's caps and buckets: as many as there are names of tools
           Party   of one caller: whoever has had least goes next (fairness.py)
@@ -36,8 +36,9 @@ SLACK: Final = 64
 class Place:
     """What may be closed for want of a key. `because_of`: the one for whom alone that was proven, if so.
 
-    A bucket of tokens is why there is a `because_of`: each call asks another amount of it. All who come after
-    wait behind that one, lest the dear never pass, and the place is opened again when it leaves.
+    Of a bucket of tokens each call asks another amount; and what is kept for those with a ticket is not kept
+    from them, nor from who came before it was sold. All who come after the one wait behind it, lest the dear
+    and the important never pass, and the place is opened again when it leaves.
     """
 
     __slots__ = ("because_of", "keys", "lacks")
@@ -245,13 +246,17 @@ class Level:
 
 
 class Group(Place):
-    """All who ask for `keys`. Closed, it is closed for those of order `closed_from` and after."""
+    """All who ask for `keys`. Closed, it is closed for those of order `closed_from` and after.
 
-    __slots__ = ("closed_from", "levels", "orders", "target")
+    Those who are `booked` are by themselves: what is kept from all others is not kept from them.
+    """
 
-    def __init__(self, keys: tuple[str, ...], target: Target) -> None:
+    __slots__ = ("booked", "closed_from", "levels", "orders", "target")
+
+    def __init__(self, keys: tuple[str, ...], target: Target, *, booked: bool) -> None:
         super().__init__(keys)
         self.target = target
+        self.booked = booked
         self.closed_from = 0
         self.levels: dict[int, Level] = {}
         self.orders: list[int] = []  # of the levels, sorted

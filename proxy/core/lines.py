@@ -11,7 +11,9 @@ import heapq
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.claims import Shortfall
 from proxy.core.groups import SLACK, Bay, Group, Party, Place, Row
+from proxy.core.orders import BOOKED
 from proxy.core.rounding import NEVER, wait_until
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ class Lines:
         self._ready: list[tuple[float, str]] = []  # when a key is worth trying, with stale ones
         self._ready_at: dict[str, float] = {}
 
-    def stand(self, waiter: Waiter, key: str, ready_at: float, now: float) -> None:
-        """Begin to wait. `key` was just found lacking ("": not known) until `ready_at` (inf: a settle)."""
+    def stand(self, waiter: Waiter, shortfall: Shortfall | None, now: float) -> None:
+        """Begin to wait for what was just found lacking; None: that is not known."""
         row = self._row_of(waiter)
         party, bay = row.party, row.party.bay
         group = bay.level.group
@@ -42,14 +44,16 @@ class Lines:
         bay.level.joined(party.caller)
         if not row.lacks:
             _shift(row, 1)
+        key = "" if shortfall is None else shortfall.key
         # A group that is closed already stays closed for the same want: that is lacking still. Unless it was
         # closed only from a level on that comes after this one.
-        if key in group.keys and (not group.lacks or waiter.order < group.closed_from):
-            self._close_group(group, key, ready_at, waiter)
+        closes = not group.lacks or waiter.order < group.closed_from
+        if shortfall is not None and key in group.keys and closes:
+            self._close_group(group, shortfall, waiter, now)
         for place in (bay, party, row):
             overtaken = place.because_of is not None and waiter.precedes(place.because_of)
-            if key in place.keys and (not place.lacks or overtaken):
-                self._close_within(place, key, ready_at, waiter)
+            if shortfall is not None and key in place.keys and (not place.lacks or overtaken):
+                self._close_within(place, shortfall, waiter, now)
             elif overtaken:
                 self._open(place, now)
         self._post(row, now)
@@ -65,10 +69,8 @@ class Lines:
         del row.waiters[waiter.seq]
         party.size -= 1
         level.left(party.caller)
-        for place in (group, bay, party, row):
-            if place.because_of is waiter:
-                place.because_of = None
-                self._set_ready(place.lacks, NOW)  # the next may ask for less
+        if waiter.closed_for in self._lacking:
+            self._set_ready(waiter.closed_for, NOW)  # the next may find it
         if row.waiters:
             return
         self._forget(row)
@@ -90,7 +92,7 @@ class Lines:
         group.orders.remove(level.order)
         if not group.levels:
             self._forget(group)
-            del self._groups[group.keys]
+            del self._groups[(_BOOKED if group.booked else _OTHERS, *group.keys)]
 
     def opened(self, keys: Iterable[str], now: float) -> list[Group]:
         """The groups worth trying: in them somebody lacked one of `keys`, or what is worth trying by now.
@@ -111,18 +113,18 @@ class Lines:
         """All groups: to try when nothing is known of any."""
         return list(self._groups.values())
 
-    def lacks(self, waiter: Waiter, key: str, ready_at: float, opened: list[Group]) -> None:
-        """The head of an opened group lacks `key`: close all that lack it too."""
-        row = waiter.row
+    def lacks(self, waiter: Waiter, shortfall: Shortfall, now: float, opened: list[Group]) -> None:
+        """The head of an opened group was just found lacking: close all that lack it too."""
+        row, key = waiter.row, shortfall.key
         assert row is not None, "a head stands in a row"  # noqa: S101
         party, bay = row.party, row.party.bay
         if key in bay.level.group.keys:
             for group in opened:
-                if key in group.keys:
-                    self._close_group(group, key, ready_at, waiter)
+                if key in group.keys and not (group.booked and shortfall.kept):
+                    self._close_group(group, shortfall, waiter, now)
             return
         place: Place = bay if key in bay.keys else party if key in party.keys else row
-        self._close_within(place, key, ready_at, waiter)
+        self._close_within(place, shortfall, waiter, now)
 
     def try_again(self, keys: Iterable[str]) -> None:
         """There may be room under these before it was expected: worth trying at once."""
@@ -161,9 +163,11 @@ class Lines:
 
     def _row_of(self, waiter: Waiter) -> Row:
         """Where a waiter stands, made if need be."""
-        group = self._groups.get(waiter.shared_keys)
+        booked = waiter.kind == BOOKED
+        group_key = (_BOOKED if booked else _OTHERS, *waiter.shared_keys)
+        group = self._groups.get(group_key)
         if group is None:
-            group = self._groups[waiter.shared_keys] = Group(waiter.shared_keys, waiter.target)
+            group = self._groups[group_key] = Group(waiter.shared_keys, waiter.target, booked=booked)
         level = group.level(waiter.order, waiter.shares)
         bay = level.bays.get(waiter.tool_keys)
         if bay is None:
@@ -189,24 +193,27 @@ class Lines:
 
     # ── closing and opening ─────────────────────────────────────────────────────────────────────────
 
-    def _close_group(self, group: Group, key: str, ready_at: float, waiter: Waiter) -> None:
+    def _close_group(self, group: Group, shortfall: Shortfall, waiter: Waiter, now: float) -> None:
         if group.lacks:
             self._forget(group)
         group.closed_from = waiter.order
-        self._lack(group, key, ready_at, waiter)
+        self._lack(group, shortfall, waiter, now)
 
-    def _close_within(self, place: Place, key: str, ready_at: float, waiter: Waiter) -> None:
+    def _close_within(self, place: Place, shortfall: Shortfall, waiter: Waiter, now: float) -> None:
         if place.lacks:
             self._forget(place)
         else:
             _shift(place, -_open_in(place))
-        self._lack(place, key, ready_at, waiter)
+        self._lack(place, shortfall, waiter, now)
 
-    def _lack(self, place: Place, key: str, ready_at: float, waiter: Waiter) -> None:
-        place.lacks = key
-        place.because_of = waiter if key in waiter.claims.token_keys() else None
+    def _lack(self, place: Place, shortfall: Shortfall, waiter: Waiter, now: float) -> None:
+        place.lacks = key = shortfall.key
+        place.because_of = None
+        if shortfall.kept or key in waiter.claims.token_keys():
+            place.because_of = waiter
+            waiter.closed_for = key
         self._lacking.setdefault(key, []).append(place)
-        self._set_ready(key, ready_at)
+        self._set_ready(key, shortfall.ready_at(now))
 
     def _open(self, place: Place, now: float) -> None:
         self._forget(place)
@@ -254,6 +261,7 @@ class Lines:
             del self._lacking[place.lacks]
             self._ready_at.pop(place.lacks, None)
         place.lacks = ""
+        place.because_of = None
 
     def _set_ready(self, key: str, ready_at: float) -> None:
         if ready_at < self._ready_at.get(key, NEVER):  # what is kept for others is not the same for all
@@ -300,5 +308,6 @@ def _shift(place: Place, by: int) -> None:
     place.level.open += by
 
 
+_BOOKED: Final = "booked"
 _GOING: Final = "going"
 _OTHERS: Final = "others"

@@ -69,7 +69,7 @@ class Promises:
             lacking = free + cost - self._store.level(key, policy, now)
             if free and lacking > ROUNDING_S * rate:
                 wait_s = max(ROUNDING_S, min(lacking / rate, line.ends_at - now))
-                kept = Shortfall(key, Reason.BUCKET_EMPTY, wait_s, cost / rate, policy.label)
+                kept = Shortfall(key, Reason.BUCKET_EMPTY, wait_s, cost / rate, policy.label, kept=True)
                 found = kept if found is None else longer(found, kept)
         return found
 

@@ -57,7 +57,10 @@ class Silence:
         self._longest_s = max(silent_s, self._longest_s * FADE)
 
     def left(self, silent_s: float, unknown_s: float) -> None:
-        """A caller left, or its call was never sent: it would have waited on, perhaps for nothing."""
+        """One of those waits no more: it failed, its caller left, or it was never sent.
+
+        Who waited longer than anybody should has waited for nothing, and counts on.
+        """
         if self._begun and silent_s < self.patience_s(unknown_s):
             self._begun -= 1
             if self._begun < self._fewest:

@@ -53,8 +53,8 @@ class Ticket:
     """One booked return. `due_at` in monotonic seconds; after `until` its place is given up.
 
     `step_s` is the time in which room for it comes. `told` is what was said when it was sold (reason, scope,
-    limit of the `Refusal`): whoever asks again before the time hears the same. `is_kept` is known once it is no
-    longer open, and None where it was given back.
+    limit of the `Refusal`): whoever asks again before the time hears the same. `is_kept` is known once it is
+    no longer open, and None where it was given back.
     """
 
     __slots__ = ("after", "book", "due_at", "is_kept", "is_open", "step_s", "told", "until", "wait_s")

@@ -33,9 +33,9 @@ class Waiter:
     """
 
     __slots__ = (
-        "call", "claims", "expires_at", "going", "kind", "order", "party_key", "reply", "route", "row",
-        "run_keys", "seq", "shared_keys", "shares", "since", "stale_at", "target", "tool_keys", "verdict",
-        "waiting",
+        "call", "claims", "closed_for", "expires_at", "going", "kind", "order", "party_key", "reply",
+        "route", "row", "run_keys", "seq", "shared_keys", "shares", "since", "stale_at", "target",
+        "tool_keys", "verdict", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,7 @@ class Waiter:
         self.shares: Shares = target.flow.shares(call.rank)
         self.seq = 0
         self.row: Row | None = None
+        self.closed_for = ""  # what it alone was found lacking: it closed the way of others for that
         self.waiting = False
         self.verdict: Grant | Refusal | None = None
         self.reply: Any = None
@@ -100,15 +101,15 @@ class WaitingRoom:
         self.joined = 0  # how many have ever begun to wait
         self.size = 0
 
-    def join(self, waiter: Waiter, key: str, ready_at: float, now: float) -> None:
-        """Begin to wait for `key`, which is worth trying again at `ready_at` (inf: at the next settle)."""
+    def join(self, waiter: Waiter, shortfall: Shortfall, now: float) -> None:
+        """Begin to wait for what was just found lacking."""
         self.joined += 1
         waiter.seq = self.joined
         waiter.waiting = True
         self.lanes.add(waiter)
         heapq.heappush(self._expiry, (waiter.expires_at, waiter.seq, waiter))
         self.size += 1
-        self.lines.stand(waiter, key, ready_at, now)
+        self.lines.stand(waiter, shortfall, now)
 
     def leave(self, waiter: Waiter) -> None:
         """Out of the room, for whatever reason."""
@@ -142,7 +143,7 @@ class WaitingRoom:
         """The claims of the waiters have changed: sort them anew, keeping age and order."""
         self.lines = Lines()
         for waiter in self.waiters():
-            self.lines.stand(waiter, "", float("inf"), now)
+            self.lines.stand(waiter, None, now)
 
     def expired(self, now: float) -> Waiter | None:
         """One who has waited its time; it is still in the room. None when there is none."""

@@ -180,12 +180,53 @@ def test_silence_is_not_noticed_while_fewer_wait_than_the_minimum_or_anybody_is_
     assert breaker.notice(95.0) is None, "one was answered"
 
 
+@pytest.mark.parametrize("is_over", [False, True], ids=["begins", "ended"])
+@pytest.mark.parametrize("answer", [OK, Outcome.OVERLOADED])
+def test_silence_is_broken_by_an_answer_to_a_call_from_before_an_outage_too(
+    answer: Outcome, is_over: bool
+) -> None:
+    breaker = closed(slow_call_s=60.0)
+    early = breaker.enter(0.0)
+    goes_down(breaker, at=0.0)
+    run(breaker, OK, at=5.0, silent_s=0.1)
+    breaker.enter(5.0)
+    assert breaker.ramp.on
+    if is_over:
+        breaker.settle(early, answer, 15.0, 15.0)
+    else:
+        breaker.answered(early, 15.0, 15.0)
+    assert breaker.notice(15.0) is None
+    breaker.enter(15.0)
+    assert breaker.notice(17.0) == "no answer to anybody"
+
+
 def test_who_left_before_an_answer_was_due_waits_no_more() -> None:
     breaker = closed(minimum_calls=5)
     run(breaker, OK, at=10.0, silent_s=0.1)
     turns = [breaker.enter(11.0) for _ in range(5)]
     breaker.settle(turns[0], Outcome.IGNORED, 0.5, 11.5)
     assert breaker.notice(90.0) is None
+
+
+def test_where_nobody_waits_there_is_no_silence_however_long_ago_the_last_ones_failed() -> None:
+    breaker = closed(minimum_calls=5, failure_ratio=1.0)
+    run(breaker, *[OK] * 5, at=10.0, silent_s=0.1)
+    turns = [breaker.enter(11.0) for _ in range(5)]
+    for turn in turns[:4]:
+        breaker.settle(turn, FAILED, 0.1, 11.1, began_at=11.0)
+    assert breaker.notice(90.0) is None
+    assert breaker.phase == "closed"
+
+
+def test_calls_from_before_the_last_answer_that_fail_leave_those_waiting_who_began_after_it() -> None:
+    breaker = closed(minimum_calls=5, failure_ratio=1.0)
+    early = [breaker.enter(10.5) for _ in range(3)]
+    run(breaker, OK, at=11.0, silent_s=0.1)
+    for _ in range(5):
+        breaker.enter(12.0)
+    for turn in early:
+        breaker.settle(turn, FAILED, 1.5, 12.0, began_at=10.5)
+    assert breaker.notice(14.0) == "no answer to anybody"
 
 
 def test_of_an_upstream_that_never_answered_silence_is_what_slow_is() -> None:

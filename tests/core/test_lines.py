@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from proxy.core.call import Call
 from proxy.core.cap import Cap
-from proxy.core.claims import Claims
+from proxy.core.claims import Claims, Shortfall
 from proxy.core.groups import SLACK
 from proxy.core.heads import first_of, last_of
 from proxy.core.lines import Lines
-from proxy.core.orders import FIRST, RETRY, UNDER_WAY, order_of
+from proxy.core.orders import BOOKED, FIRST, RETRY, UNDER_WAY, order_of
 from proxy.core.policy import CapPolicy, Per, QueuePolicy, RoutePolicy, UpstreamPolicy
 from proxy.core.target import Target
+from proxy.core.verdict import Reason
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
 from tests.kit.story import bucket, tokens
@@ -16,7 +17,14 @@ from tests.kit.story import bucket, tokens
 CAP = CapPolicy("upstream:api", 1)
 ROUTE = RoutePolicy("chat", QueuePolicy(5, 10.0), (2.0,))
 API, SEARCH = "upstream:api", "tool:chat/search"
+COMMON = "bucket|route:chat"
 NEVER = float("inf")
+
+
+def lacking(key: str, at: float = NEVER, *, kept: bool = False) -> Shortfall:
+    """Found lacking at 0.0 until `at`, or until somebody settles."""
+    reason = Reason.CAP_REACHED if at == NEVER else Reason.BUCKET_EMPTY
+    return Shortfall(key, reason, at, 0.0, "", kept=kept)
 
 
 class Crowd:
@@ -40,6 +48,7 @@ class Crowd:
         at: float = NEVER,
         since: float = 0.0,
         cost: float = 0.0,
+        kept: bool = False,
     ) -> Waiter:
         """`cost`: in tokens of its caller's bucket; else its caller, if it has one, has a bucket of calls."""
         policy = tokens(1.0, 9.0) if cost else bucket(1.0, per=Per.CALLER)
@@ -51,7 +60,7 @@ class Crowd:
         waiter = Waiter(call, self.target, ROUTE, claims, kind, going=going, since=since, expires_at=99.0)
         self.seq += 1
         waiter.seq, waiter.waiting = self.seq, True
-        self.lines.stand(waiter, lacks, at, since)
+        self.lines.stand(waiter, lacking(lacks, at, kept=kept) if lacks else None, since)
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
@@ -167,9 +176,9 @@ def test_one_callers_want_closes_nobody_elses_way() -> None:
     ann, bob = crowd.stand(API, caller="ann"), crowd.stand(API, caller="bob")
     opened = crowd.lines.opened((API,), 0.0)
     assert first_of(opened, 0.0) is ann
-    crowd.lines.lacks(ann, "bucket|ann", 5.0, opened)
+    crowd.lines.lacks(ann, lacking("bucket|ann", 5.0), 0.0, opened)
     assert first_of(opened, 0.0) is bob
-    crowd.lines.lacks(bob, API, NEVER, opened)
+    crowd.lines.lacks(bob, lacking(API), 0.0, opened)
     assert first_of(opened, 0.0) is None
     assert crowd.lines.next_at() == 5.0
 
@@ -178,7 +187,7 @@ def test_one_runs_want_closes_no_other_run_of_its_caller() -> None:
     crowd = Crowd()
     one, other = crowd.stand(API, caller="ann", run="r1"), crowd.stand(API, caller="ann", run="r2")
     opened = crowd.lines.opened((API,), 0.0)
-    crowd.lines.lacks(one, "bucket|r1", 5.0, opened)
+    crowd.lines.lacks(one, lacking("bucket|r1", 5.0), 0.0, opened)
     assert first_of(opened, 0.0) is other
     crowd.serve(other)
     assert first_of(opened, 0.0) is None
@@ -190,7 +199,7 @@ def test_a_full_cap_closes_every_group_that_needs_it() -> None:
     first = crowd.stand(API)
     crowd.stand(API, caps=(API, SEARCH))
     opened = crowd.lines.opened((API,), 0.0)
-    crowd.lines.lacks(first, API, NEVER, opened)
+    crowd.lines.lacks(first, lacking(API), 0.0, opened)
     assert first_of(opened, 0.0) is None
     assert opened == []
     assert len(crowd.served(API)) == 2
@@ -201,9 +210,9 @@ def test_what_is_kept_from_the_less_important_is_not_kept_from_the_more_importan
     low = crowd.stand(API, rank=2)
     normal = crowd.stand("", rank=1)
     opened = crowd.lines.opened((API,), 0.0)
-    crowd.lines.lacks(low, API, NEVER, opened)
+    crowd.lines.lacks(low, lacking(API), 0.0, opened)
     assert first_of(opened, 0.0) is normal
-    crowd.lines.lacks(normal, API, NEVER, opened)
+    crowd.lines.lacks(normal, lacking(API), 0.0, opened)
     assert first_of(opened, 0.0) is None
     critical = crowd.stand(API, rank=0)
     assert crowd.served(API) == [critical, normal, low]
@@ -236,6 +245,41 @@ def test_a_dear_call_holds_up_who_comes_after_it_until_it_leaves() -> None:
     assert crowd.lines.next_at() == 5.0 or crowd.served(now=1.0) == []
     crowd.leave(dear)
     assert crowd.served(now=1.0) == [cheap]
+
+
+def test_what_is_kept_from_one_holds_up_who_may_have_it_until_that_one_leaves() -> None:
+    crowd = Crowd()
+    came_before = crowd.stand(API, caps=(API, COMMON), rank=1)
+    kept_out = crowd.stand(COMMON, caps=(API, COMMON), rank=0, at=5.0, kept=True)
+    assert crowd.served(API) == []
+    crowd.leave(kept_out)
+    assert crowd.served(now=0.0) == [came_before]
+
+
+def test_who_leaves_opens_every_way_that_it_closed_though_its_own_is_closed_for_more_by_then() -> None:
+    crowd = Crowd()
+    came_before = crowd.stand(API, caps=(API, COMMON, "route:chat"), rank=1)
+    kept_out = crowd.stand(API, caps=(API, COMMON), rank=0)
+    opened = crowd.lines.opened((API,), 0.0)
+    crowd.lines.lacks(kept_out, lacking(COMMON, 5.0, kept=True), 0.0, opened)
+    crowd.stand(API, caps=(API, COMMON), rank=0, kind=UNDER_WAY)
+    crowd.leave(kept_out)
+    assert crowd.served(now=0.0) == [came_before]
+
+
+def test_what_is_kept_from_one_closes_nobodys_way_who_has_a_ticket_and_what_is_lacking_does() -> None:
+    crowd = Crowd()
+    booked = crowd.stand(API, caps=(API, COMMON), rank=1, kind=BOOKED)
+    kept_out = crowd.stand(API, caps=(API, COMMON), rank=0)
+    opened = crowd.lines.opened((API,), 0.0)
+    assert first_of(opened, 0.0) is kept_out
+    crowd.lines.lacks(kept_out, lacking(COMMON, 5.0, kept=True), 0.0, opened)
+    assert first_of(opened, 0.0) is booked
+    crowd.lines.lacks(booked, lacking(API), 0.0, opened)
+    assert first_of(opened, 0.0) is None
+    opened = crowd.lines.opened((API, COMMON), 0.0)
+    crowd.lines.lacks(kept_out, lacking(COMMON, 5.0), 0.0, opened)
+    assert first_of(opened, 0.0) is None
 
 
 def test_a_run_under_way_is_not_held_up_by_a_dear_call_that_it_precedes() -> None:
@@ -299,9 +343,9 @@ def test_the_counts_of_who_could_go_survive_closing_opening_and_leaving_in_any_o
     (group,) = crowd.lines.everyone()
     level = group.levels[order_of(1, FIRST)]
     opened = crowd.lines.opened((API,), 0.0)
-    crowd.lines.lacks(ann[0], "bucket|r0", 5.0, opened)
+    crowd.lines.lacks(ann[0], lacking("bucket|r0", 5.0), 0.0, opened)
     assert level.open == 3
-    crowd.lines.lacks(ann[1], "bucket|ann", 6.0, opened)
+    crowd.lines.lacks(ann[1], lacking("bucket|ann", 6.0), 0.0, opened)
     assert level.open == 1
     crowd.leave(ann[0])
     crowd.lines.opened((), 5.0)

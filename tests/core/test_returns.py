@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.core.events import Returned
-from proxy.core.policy import BucketPolicy
+from proxy.core.policy import BucketPolicy, Per
 from proxy.core.promises import UNBOOKED_S
 from proxy.core.tickets import GRACE_S
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason
@@ -16,6 +16,7 @@ from tests.kit.story import (
     bucket,
     drains,
     ends,
+    leaves,
     quota,
     refused,
     tokens,
@@ -94,6 +95,28 @@ def test_a_promise_is_kept_although_somebody_more_important_waits_for_the_same(s
     story >> arrives("urgent", "critical") << waits("urgent")
     story >> after(1.0) >> arrives("b", "background") << admitted("b")
     story >> after(1.0) << admitted("urgent")
+
+
+def test_who_came_for_its_token_does_not_stand_behind_one_from_whom_the_next_is_kept(story: Story) -> None:
+    story.cap(1).buckets(bucket(1.0, per=Per.ROUTE)).queue(5, max_age_s=30.0)
+    story >> arrives("a") << admitted("a") >> ends("a")
+    for number, name in enumerate(("b", "c", "d"), start=1):
+        story >> arrives(name, may_wait=False) << refused(name, Reason.BUCKET_EMPTY, told=number)
+    story >> after(1.0) >> arrives("b") << admitted("b")
+    story >> after(1.5) >> arrives("c") << waits("c")
+    story >> arrives("urgent", "critical") << waits("urgent")
+    story >> ends("b") << admitted("c")
+
+
+def test_who_came_before_a_token_was_promised_waits_no_longer_for_one_who_came_after_and_left(
+    story: Story,
+) -> None:
+    story.callers(ann=1).buckets(bucket(1.0, burst=2.0, per=Per.ROUTE)).queue(5, max_age_s=30.0)
+    story >> arrives("a", caller="ann") << admitted("a") >> arrives("b") << admitted("b")
+    story >> arrives("before", "background", caller="ann") << waits("before")
+    story >> arrives("c", may_wait=False) << refused("c", Reason.BUCKET_EMPTY, told=1.0)
+    story >> after(1.0) >> arrives("urgent", "critical") << waits("urgent")
+    story >> leaves("urgent") >> ends("a") << admitted("before")
 
 
 def test_who_comes_too_late_comes_as_anybody(story: Story) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.call import Call
-from proxy.core.claims import Claims
+from proxy.core.claims import Claims, Shortfall
 from proxy.core.groups import SLACK
 from proxy.core.orders import BOOKED, FIRST, RETRY, UNDER_WAY, first_order, last_order, order_of
 from proxy.core.policy import CapPolicy, QueuePolicy, RoutePolicy, UpstreamPolicy
@@ -38,7 +38,10 @@ def join(
     room: WaitingRoom, rank: int = 0, *, expires_at: float = 10.0, cost: float = 0.0, lacks: str = CAP.key
 ) -> Waiter:
     waiter = waiter_of(rank, expires_at=expires_at, cost=cost)
-    room.join(waiter, lacks, NEVER if lacks == CAP.key else 4.0, 0.0)
+    if lacks == CAP.key:
+        room.join(waiter, Shortfall(lacks, Reason.CAP_REACHED, 0.0, 0.0, ""), 0.0)
+    else:
+        room.join(waiter, Shortfall(lacks, Reason.BUCKET_EMPTY, 4.0, 0.0, ""), 0.0)
     return waiter
 
 

@@ -86,11 +86,11 @@ class World:
             returned = [event for event in self.events if isinstance(event, Returned) and event.call is call]
             assert isinstance(verdict, Waiter) or len(returned) == 1, "what became of a return is told once"
             assert not isinstance(verdict, Refusal) or verdict.reason is not Reason.QUEUE_FULL
+        self._take()  # who was ready before it went before it: their first attempts pay for its retry
         if isinstance(verdict, Waiter):
             self.waiters.append(verdict)
         else:
             self._end(call, verdict)
-        self._take()
         if not isinstance(verdict, Grant) and not timer_is_late:
             assert self.books() == before, "who was not admitted has spent nothing, and taught nothing"
         self._go_on()
@@ -310,8 +310,11 @@ class World:
     def is_behind_a_promise(self, waiter: Waiter) -> bool:
         """Does somebody more important wait for the same bucket, of which the rest is promised to others?
 
-        Who came before the promise may have of it, but not before those who are more important.
+        Who came before the promise may have of it, but not before those who are more important. Who returned
+        as it was promised may have its own.
         """
+        if waiter.kind == BOOKED:
+            return False
         keys = {key for key, _ in waiter.claims.buckets}
         for other in self.waiters:
             if other.verdict is None and other is not waiter and other.order <= waiter.order:
