@@ -107,6 +107,7 @@ def test_an_answer_is_whole_at_its_last_byte() -> None:
         ({"requests": 980}, "98.0% of the rate was kept"),
         ({"late_p99_ms": 0.8}, "the generator was late: p99 0.80 ms"),
         ({"left_out": 0.6}, "the machine hindered 60% of the calls"),
+        ({"requests": 5001, "seconds": 5.0, "left_out": 0.6}, ""),
     ],
 )
 def test_a_paced_run_says_why_it_proves_nothing(own: dict[str, float], said: str) -> None:
