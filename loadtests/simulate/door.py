@@ -23,6 +23,7 @@ from proxy.core.grant import Grant
 from proxy.core.policy import Policy
 from proxy.core.repeats import Repeats
 from proxy.core.survey import survey
+from proxy.core.tickets import Ticket
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, SUCCEEDED, Kind, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.dialects.refusal import Facts
@@ -52,6 +53,7 @@ class GateDoor(NoDoor):
         (self._route,) = policy.routes
         (self._name,) = policy.upstreams
         self._held = 0
+        self._promised: set[Ticket] = set()
         self._wake_at = float("inf")
 
     @property
@@ -125,7 +127,9 @@ class GateDoor(NoDoor):
         facts = Facts(refusal)
         reason = refusal.reason
         self._ledger.refusals[reason] = self._ledger.refusals.get(reason, 0) + 1
-        is_again = refusal.ticket is not None and refusal.ticket.told is not refusal  # the same promise
+        is_again = refusal.ticket in self._promised  # the same promise
+        if refusal.ticket is not None:
+            self._promised.add(refusal.ticket)
         is_upstreams = facts.kind is Kind.UPSTREAM  # then it is remembered as a failure
         if refusal.retry_after_s is not None and not is_upstreams:
             self._repeats.refused(call.key, call.mark, refusal.retry_after_s, now, ticket=refusal.ticket)

@@ -11,8 +11,9 @@ import pytest
 from proxy.demo import Behaviour, serve_demo
 from tests.kit.running import Running, running
 
-USED = 600
-"""Tokens of an answer of the demo upstream here: as many words as it is allowed."""
+USED = 60
+"""Tokens of an answer of the demo upstream here: as many words as it is allowed. So few that no machine takes
+so long to read them that the bucket is full again."""
 
 ASK: dict[str, Any] = {"model": "demo", "max_tokens": USED, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -24,7 +25,7 @@ routes:
   - name: api
     path: /api/
     upstream: api
-    buckets: [{{rate: {rate}, burst: 700, per: caller}}]
+    buckets: [{{rate: {rate}, burst: 100, per: caller}}]
     queue: {{size: 0}}
 """
 
@@ -50,7 +51,7 @@ async def test_the_openai_sdk_waits_as_told_and_is_admitted_on_its_first_return(
     more: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     async with (
         serve_demo(talkative()) as demo,
-        running(yaml(demo.url, "openai", "700 tokens/second")) as proxy,
+        running(yaml(demo.url, "openai", "100 tokens/second")) as proxy,
         openai_at(proxy) as sdk,
     ):
         for _ in range(2):
@@ -65,7 +66,7 @@ async def test_the_openai_sdk_waits_as_told_and_is_admitted_on_its_first_return(
 async def test_the_anthropic_sdk_waits_as_told_and_is_admitted_on_its_first_return(stream: bool) -> None:
     async with (
         serve_demo(talkative()) as demo,
-        running(yaml(demo.url, "anthropic", "700 tokens/second")) as proxy,
+        running(yaml(demo.url, "anthropic", "100 tokens/second")) as proxy,
         anthropic_at(proxy) as sdk,
     ):
         for _ in range(2):
@@ -81,11 +82,11 @@ async def test_the_anthropic_sdk_waits_as_told_and_is_admitted_on_its_first_retu
 async def test_a_refusal_names_the_bucket_and_what_it_counts() -> None:
     async with (
         serve_demo(talkative()) as demo,
-        running(yaml(demo.url, "openai", "600 tokens/hour")) as proxy,
+        running(yaml(demo.url, "openai", "100 tokens/hour")) as proxy,
         openai_at(proxy, max_retries=0) as sdk,
     ):
         await sdk.chat.completions.create(**ASK)
         with pytest.raises(openai.RateLimitError) as caught:
             await sdk.chat.completions.create(**ASK)
-        assert caught.value.response.headers["x-backpressure-limit"] == "600 tokens/hour"
+        assert caught.value.response.headers["x-backpressure-limit"] == "100 tokens/hour"
         assert caught.value.response.headers["x-backpressure-scope"].startswith("caller:")
