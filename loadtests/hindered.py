@@ -13,9 +13,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Final, Self
-
-from loadtests.figures import percentile
+from typing import ClassVar, Final, Self
 
 Span = tuple[float, float]
 """From when until when (`time.perf_counter`)."""
@@ -26,9 +24,7 @@ TICK_S: Final = 0.002
 LATE_S: Final = 0.0005
 """Who sleeps above all others on a core wakes within a tenth of this."""
 SLOWED: Final = 1.25
-"""The piece of work takes 0.97 to 1.05 times its usual time on a whole core, 1.4 to 1.9 on half of one."""
-USUAL: Final = 0.1
-"""The usual time is this quantile of all: a core may be slow for most of a run."""
+"""The piece of work takes 1.0 to 1.1 times its shortest time on a whole core, 1.4 to 1.9 on half of one."""
 
 PRIORITY: Final = 50
 
@@ -48,10 +44,13 @@ class Watch:
 
     A thread sleeps on each core, above all else there (SCHED_FIFO), and does the same few microseconds' work
     whenever it wakes. If it wakes late it was kept by the machine and by no program, and so it is if its work
-    takes longer than usual, for which the caches hold all that it needs, whatever ran before. Where that is
-    not allowed `blind` is true, and nothing is seen: a watch that waits its turn would blame the machine for
-    what a program did.
+    takes longer than it does at best, for which the caches hold all that it needs, whatever ran before. Where
+    that is not allowed `blind` is true, and nothing is seen: a watch that waits its turn would blame the
+    machine for what a program did.
     """
+
+    fastest_s: ClassVar[dict[int, float]] = {}
+    """What the work took each core at best since this process began: one may be slow for all of a watch."""
 
     def __init__(self, cores: Iterable[int]) -> None:
         self.blind = False
@@ -82,7 +81,9 @@ class Watch:
             time.sleep(TICK_S)
             woke_at = time.perf_counter()
             ticks.append((slept_at, woke_at, _work_s()))
-        self.hindered += hindered(ticks)
+        best_s = min((work_s for _, _, work_s in ticks), default=float("inf"))
+        self.fastest_s[core] = best_s = min(best_s, self.fastest_s.get(core, best_s))
+        self.hindered += hindered(ticks, best_s)
 
 
 def _work_s() -> float:
@@ -99,12 +100,14 @@ def _work_s() -> float:
     return best_s
 
 
-def hindered(ticks: Sequence[Tick]) -> list[Span]:
-    """When one core stood still or was slow, by what its watch saw. Spans less than a tick apart are one."""
+def hindered(ticks: Sequence[Tick], best_s: float) -> list[Span]:
+    """When one core stood still or was slow, by what its watch saw. Spans less than a tick apart are one.
+
+    `best_s`: what the work takes at best.
+    """
     spans: list[Span] = []
-    usual_s = percentile([work_s for _, _, work_s in ticks], USUAL)
     for slept_at, woke_at, work_s in ticks:
-        if woke_at - slept_at > TICK_S + LATE_S or work_s > usual_s * SLOWED:
+        if woke_at - slept_at > TICK_S + LATE_S or work_s > best_s * SLOWED:
             begun_at = spans.pop()[0] if spans and slept_at - spans[-1][1] < TICK_S else slept_at
             spans.append((begun_at, woke_at))
     return spans

@@ -37,6 +37,7 @@ def test_a_watched_core_is_hindered_while_the_watch_is_kept_from_it_or_slowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usual = (TICK_S, WORK_S)
+    monkeypatch.setattr(Watch, "fastest_s", {})
     clock = Clock(usual, (0.01, WORK_S), usual, usual, (TICK_S, WORK_S * 1.6), usual)
     monkeypatch.setattr("loadtests.hindered.time", clock)
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
@@ -58,14 +59,26 @@ def test_a_watch_that_must_wait_its_turn_sees_nothing(monkeypatch: pytest.Monkey
     assert not watch.hindered
 
 
-def test_a_core_is_slow_by_its_own_usual_time_though_it_is_so_for_most_of_a_run() -> None:
+def test_a_core_is_slow_by_what_it_can_do_though_it_is_so_for_all_of_a_watch() -> None:
     work_s = [4.0] * 20 + [6.5] * 40 + [4.1, 4.3, 6.4] + [4.2] * 10
     ticks = [(at / 500, (at + 1) / 500, each * 1e-6) for at, each in enumerate(work_s)]
-    assert hindered(ticks) == [
+    assert hindered(ticks, 4e-6) == [
         (pytest.approx(20 / 500), pytest.approx(60 / 500)),
         (pytest.approx(62 / 500), pytest.approx(63 / 500)),
     ]
-    assert hindered(ticks[:20]) == hindered([]) == []
+    assert hindered(ticks[20:60], 4e-6) == [(pytest.approx(20 / 500), pytest.approx(60 / 500))]
+    assert hindered(ticks[:20], 4e-6) == hindered([], 4e-6) == []
+
+
+def test_a_watch_knows_what_its_core_did_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock((TICK_S, WORK_S))
+    monkeypatch.setattr(Watch, "fastest_s", {0: WORK_S / 2})
+    monkeypatch.setattr("loadtests.hindered.time", clock)
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
+    with Watch([0]) as watch:
+        assert clock.at_its_end.wait(10)
+    assert len(watch.hindered) == 1
+    assert Watch.fastest_s == {0: WORK_S / 2}
 
 
 def test_the_calls_of_such_a_time_and_of_its_backlog_are_left_out_and_told() -> None:
