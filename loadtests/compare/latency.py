@@ -77,12 +77,17 @@ def _paced(
 
 
 def summed_up(told: dict[str, Any], hindered: Sequence[Span]) -> dict[str, Any]:
-    """The figures of a paced run, of the calls that the machine did not hinder."""
+    """The figures of a paced run, of the calls that the machine did not hinder; of all if it hindered all.
+
+    `why_void` then says that they prove nothing.
+    """
     calls = told.pop("calls")
     left = untouched(calls, hindered)
+    left_out = 1.0 - len(left) / len(calls)
+    left = left or calls
     return told | {
         "requests": len(calls),
-        "left_out": 1.0 - len(left) / len(calls),
+        "left_out": left_out,
         "late_p99_ms": percentile([late_s for _, late_s, _ in left], 0.99) * 1000,
         "p50_ms": percentile([took_s for _, _, took_s in left], 0.50) * 1000,
         "p99_ms": percentile([took_s for _, _, took_s in left], 0.99) * 1000,

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from loadtests.compare.latency import summed_up
+from loadtests.compare.latency import summed_up, why_void
 from loadtests.hindered import TICK_S, Watch, cores_of, hindered, untouched
 
 WORK_S = 6e-6
@@ -93,6 +93,9 @@ def test_the_calls_of_such_a_time_and_of_its_backlog_are_left_out_and_told() -> 
     assert told["p99_of_all_ms"] == pytest.approx(1000.0)
     assert told["left_out"] == pytest.approx(0.14)
     assert summed_up({"calls": calls, "seconds": 10.0}, [])["left_out"] == 0.0
+    lost = summed_up({"calls": calls, "seconds": 10.0}, [(0.0, 10.0)])
+    assert (lost["left_out"], lost["p99_ms"]) == (1.0, lost["p99_of_all_ms"])
+    assert why_void(10.0, lost) == "the machine hindered 100% of the calls"
 
 
 def test_a_list_of_cores_is_read_as_taskset_reads_it() -> None:
