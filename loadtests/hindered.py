@@ -1,9 +1,9 @@
 """When a machine hindered what it ran: a core of a shared one may be somebody else's for a while, or half so.
 
 A call that was under way then says nothing of the program that carried it. The machine of this project's
-figures stands still for 10 to 100 ms now and then, and for up to a quarter of the time a core does everything
-1.6 times slower, 20 to 300 ms long: somebody else computes on the other thread of the same core. A hundredth
-of the time is a whole 99th percentile.
+figures stands still for 10 to 100 ms now and then, and for 5 to 60 % of the time a core does everything 1.6
+times slower, 20 to 300 ms long: somebody else computes on the other thread of the same core. A hundredth of
+the time is a whole 99th percentile.
 """
 
 from __future__ import annotations
@@ -105,12 +105,12 @@ def hindered(ticks: Sequence[Tick], best_s: float) -> list[Span]:
 
     `best_s`: what the work takes at best.
     """
-    spans: list[Span] = []
-    for slept_at, woke_at, work_s in ticks:
-        if woke_at - slept_at > TICK_S + LATE_S or work_s > best_s * SLOWED:
-            begun_at = spans.pop()[0] if spans and slept_at - spans[-1][1] < TICK_S else slept_at
-            spans.append((begun_at, woke_at))
-    return spans
+    slow = (
+        (slept_at, woke_at)
+        for slept_at, woke_at, work_s in ticks
+        if woke_at - slept_at > TICK_S + LATE_S or work_s > best_s * SLOWED
+    )
+    return _joined(slow, TICK_S)
 
 
 def untouched(
@@ -120,12 +120,7 @@ def untouched(
 
     At half load what has gathered meanwhile takes as long again to be worked off.
     """
-    merged: list[Span] = []
-    for begun_at, ended_at in sorted((begun, ended + (ended - begun)) for begun, ended in spans):
-        if merged and begun_at <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(ended_at, merged[-1][1]))
-        else:
-            merged.append((begun_at, ended_at))
+    merged = _joined(sorted((begun, ended + (ended - begun)) for begun, ended in spans), 0.0)
     ends = [ended_at for _, ended_at in merged]
 
     def is_untouched(due_at: float, answered_at: float) -> bool:
@@ -133,3 +128,14 @@ def untouched(
         return following == len(merged) or merged[following][0] > answered_at
 
     return [call for call in calls if is_untouched(call[0], call[0] + call[2])]
+
+
+def _joined(spans: Iterable[Span], apart_s: float) -> list[Span]:
+    """Spans by their beginning; those that are no more than `apart_s` apart are one."""
+    joined: list[Span] = []
+    for begun_at, ended_at in spans:
+        if joined and begun_at - joined[-1][1] <= apart_s:
+            joined[-1] = (joined[-1][0], max(ended_at, joined[-1][1]))
+        else:
+            joined.append((begun_at, ended_at))
+    return joined
