@@ -108,9 +108,7 @@ class Party(Place):
 
     def trim(self) -> None:
         """Drop the rows that are gone once they are more than half of what is posted, or all."""
-        if not self.rows:
-            self._heap.clear()  # they hold us
-        elif len(self._heap) > 2 * len(self.rows) + SLACK:
+        if not self.rows or len(self._heap) > 2 * len(self.rows) + SLACK:
             self._heap = [entry for entry in self._heap if entry[2].waiters]
             heapq.heapify(self._heap)
 
@@ -152,9 +150,7 @@ class Bay(Place):
 
     def trim(self) -> None:
         """Drop the parties that are gone once they are more than half of what is posted, or all."""
-        if not self.parties:
-            self._heap.clear()  # they hold us
-        elif len(self._heap) > 2 * len(self.parties) + SLACK:
+        if not self.parties or len(self._heap) > 2 * len(self.parties) + SLACK:
             self._heap = [entry for entry in self._heap if entry[2].size]
             heapq.heapify(self._heap)
 
@@ -214,9 +210,7 @@ class Level:
 
     def trim(self) -> None:
         """Drop the bays that are gone once they are more than half of what is posted, or all."""
-        if not self.bays:
-            self._heap.clear()  # they hold us
-        elif len(self._heap) > 2 * len(self.bays) + SLACK:
+        if not self.bays or len(self._heap) > 2 * len(self.bays) + SLACK:
             self._heap = [
                 entry for entry in self._heap if entry[2].parties and entry[0] == entry[2].posted_at
             ]

@@ -75,7 +75,7 @@ class Lines:
             return
         self._forget(row)
         del party.rows[(_GOING if row.going else _OTHERS, *row.keys)]
-        party.trim()
+        party.trim()  # of whatever goes with its last, too: what is posted there holds it
         if party.rows:
             return
         self._forget(party)
