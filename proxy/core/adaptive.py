@@ -5,10 +5,10 @@ flight, throughput does; from the knee on each further call is paid for in time.
 forth between two numbers, a little below where the knee is believed to be and a little above, and the knee
 is where the times begin to differ: were it at or above the higher number, the times would be equal; at or
 below the lower, they would be as the two numbers. Only neighbours in time are compared, so that a slow hour
-of the upstream is no crowd; how far the two are apart follows from how much the times scatter.
+of the upstream is no crowd; how far apart the two are follows from how times scatter. `SlowStart` is first.
 
-Where the beginning of an answer is a small part of it (streams), it says nothing of throughput: there the
-cap climbs, as long as answers begin about as early as they used to.
+Where answers are long and begin soon (streams), the beginning says nothing of throughput: there the cap
+climbs, as long as answers begin about as early as they used to.
 
 Precedents: Netflix concurrency-limits (Gradient2: short to long average, tolerance 1.5, no growth while the
 cap is not reached), Envoy's adaptive concurrency (without its probes at a minimum), Uber's Cinnamon and
@@ -24,30 +24,19 @@ from proxy.core.check import GROSS, Check
 from proxy.core.climb import Climb
 from proxy.core.comeback import MORE, Comeback
 from proxy.core.comparison import ALIKE, Comparison
-from proxy.core.leg import Leg
+from proxy.core.leg import FULL, Leg
 from proxy.core.policy import AdaptivePolicy
+from proxy.core.slow_start import SlowStart
 from proxy.core.stalls import Stalls
-from proxy.core.steps import WATCHFUL, WIDEST, Steps
+from proxy.core.steps import BELOW, NEAR, NEUTRAL, WATCHFUL, WIDEST, Steps
 from proxy.core.usual import FEWEST, Usual
 from proxy.core.verdict import IGNORED, OVERLOADED, SUCCEEDED, Outcome
-from proxy.core.wall import Wall
+from proxy.core.wall import BACK, Wall
 
 RAISED: Final = "raised"
 SLOWER: Final = "slower"
 REFUSED: Final = "refused"
 """Why the cap moved."""
-
-BELOW: Final = 1 / 3
-"""So much of the distance lies below the knee: to be below costs throughput, to be above a little time."""
-
-NEUTRAL: Final = 1 - BELOW
-"""With the knee there, times grow by this share of the distance."""
-
-FULL: Final = 0.8
-"""A leg tells something of its number of calls only if so many of its calls found all others in flight."""
-
-BACK: Final = log(0.8)
-"""What one refusal by the upstream does."""
 
 
 class Learner:
@@ -58,8 +47,8 @@ class Learner:
     """
 
     __slots__ = (
-        "_check", "_climb", "_comeback", "_knee", "_leg", "_old", "_policy", "_rate", "_stalls",
-        "_steps", "_streams", "_told", "_usual", "_wall", "slots",
+        "_check", "_climb", "_comeback", "_knee", "_leg", "_old", "_policy", "_rate", "_slow_start",
+        "_stalls", "_steps", "_streams", "_told", "_usual", "_wall", "slots",
     )  # fmt: skip
 
     def __init__(self, policy: AdaptivePolicy) -> None:
@@ -67,6 +56,7 @@ class Learner:
         self.slots = policy.start
         self._knee = log(policy.start)  # as a logarithm, like all that is compared
         self._told = policy.start  # by `news`
+        self._slow_start = SlowStart()
         self._steps = Steps()
         self._leg: Leg | None = None
         self._old: Leg | None = None  # the one before, to compare with
@@ -157,7 +147,7 @@ class Learner:
         self._move(log(self.slots) + BACK)
         self._steps.begin(self._least_step())
         self._climb.slow_down()
-        self._old, self._check.tried, self._comeback.lost = None, 0, 0.0
+        self._slow_start.is_on, self._old, self._check.tried, self._comeback.lost = False, None, 0, 0.0
         self._begin(exp(self._knee), now)
         return REFUSED
 
@@ -167,8 +157,12 @@ class Learner:
         """The next leg. What went before is given the time of an answer to have its effect."""
         policy, usual = self._policy, self._usual
         self.slots = max(policy.least, min(self._wall.below(policy.most, now), round(slots)))
-        size = usual.leg_calls(self._rate, self._steps.size, is_new=self._climb.is_new)
-        at = now + max(usual.silent_s, 0.3 * usual.took_s)
+        at = now
+        if self._slow_start.is_on and not usual.is_streamed:
+            size = self._slow_start.leg_calls(self.slots)
+        else:
+            size = usual.leg_calls(self._rate, self._steps.size, is_new=self._climb.is_new)
+            at += max(usual.silent_s, 0.3 * usual.took_s)
         self._leg = Leg(self.slots, at, size, at + 4.0 * max(usual.leg_s, usual.took_s), usual.late_from)
         self._wall.round()
         self._comeback.end()
@@ -193,14 +187,18 @@ class Learner:
             return self._starved()
         self._rate = leg.granted / max(leg.last_at - leg.at, 1e-3)
         late = self._streams and self._climb.is_late(leg, self._usual)
-        if leg.full < FULL * leg.granted and not (late and leg.in_flight >= FULL * leg.slots):
+        full = self._slow_start.full * leg.granted
+        if leg.full < full and not (late and leg.in_flight >= FULL * leg.slots):
             return self._idle(leg, now, late=late)
-        streamed, self._streams = self._streams, self._usual.is_streamed
+        self._streams = self._usual.is_streamed
         self._usual.scattered(leg.variance if self._streams else leg.spread)
         if self._streams:
             return self._climb_on(leg, now)
-        if streamed:
-            self._old, self._steps.size = None, WIDEST
+        if self._slow_start.is_on:
+            return self._double(leg, now)
+        return self._go_on(leg, now)
+
+    def _go_on(self, leg: Leg, now: float) -> str:
         if self._check.tried or self._comeback.lost:
             return self._checked(leg, now) if self._check.tried else self._returned(leg, now)
         old, self._old = self._old, leg
@@ -212,8 +210,17 @@ class Learner:
         low, high = (old, leg) if old.in_flight < leg.in_flight else (leg, old)
         return self._compare(low, high, leg, now)
 
+    def _double(self, leg: Leg, now: float) -> str:
+        self._move(self._slow_start.next(leg, self._usual))
+        if self._slow_start.is_on:
+            self._begin(exp(self._knee), now)
+        else:
+            self._steps.begin(NEAR)
+            self._begin(exp(self._knee - NEAR * BELOW), now)
+        return RAISED if self.slots > leg.slots else SLOWER
+
     def _climb_on(self, leg: Leg, now: float) -> str:
-        self._old, before = None, self.slots
+        self._old, self._steps.size, before = None, WIDEST, self.slots
         self._move(self._climb.next(leg, self._usual))
         self._begin(exp(self._knee), now)
         return RAISED if self.slots > before else SLOWER
@@ -268,16 +275,10 @@ class Learner:
         return RAISED if self._knee > before else SLOWER
 
     def _next(self, leg: Leg, share: float, now: float) -> None:
-        """To the other side of the knee; in a search, further the same way while it is not yet passed."""
         if self._is_watching:
             self._watch(leg, now)
-            return
-        low = round(exp(self._knee - self._steps.size * BELOW))
-        high = max(low + 1, ceil(exp(self._knee + self._steps.size * (1.0 - BELOW))))
-        up = leg.slots <= exp(self._knee)
-        if self._steps.is_wide(self._least_step()):
-            up = share < 0.35 or (up and share <= 0.9)
-        self._begin(max(high, leg.slots + 1) if up else min(low, leg.slots - 1), now)
+        else:
+            self._begin(self._steps.next(leg.slots, self._knee, share, self._least_step()), now)
 
     # ── is back what has gone? ──────────────────────────────────────────────────────────────────────
 
@@ -294,8 +295,7 @@ class Learner:
         self._comeback.begin(log(self.slots) - self._knee, self._usual.scatter, now)
 
     def _return(self, now: float) -> str:
-        self._comeback.lost = self._knee
-        self._old = None
+        self._comeback.lost, self._old = self._knee, None
         self._steps.begin(WATCHFUL)
         self._move(self._comeback.knee)
         self._begin(exp(self._knee), now)
@@ -324,7 +324,7 @@ class Learner:
     def _check_crowd(self, leg: Leg, now: float) -> str:
         longer = self._usual.longer
         self._check.begin(leg.slots, self._usual.recent)
-        self._old = None
+        self._slow_start.is_on, self._old = False, None
         self._steps.begin(WIDEST)
         self._rate *= exp(-longer)
         self._begin(self._check.fewer(leg.in_flight, longer), now)

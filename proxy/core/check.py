@@ -37,7 +37,7 @@ class Check:
 
     def is_well(self, leg: Leg, usual: Usual) -> bool:
         """With this number times are as they used to be."""
-        return leg.level - usual.level < GROSS / 2
+        return leg.level_of_all - usual.level < GROSS / 2
 
     def is_crowd(self, leg: Leg) -> bool:
         """They are not, but fewer have waited less."""

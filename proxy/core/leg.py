@@ -15,6 +15,9 @@ from proxy.core.rounding import NEVER
 SHORTEST_S: Final = 1e-6
 """An answer on the same machine, by a clock of 1 us: its logarithm must exist."""
 
+FULL: Final = 0.8
+"""A leg tells something of its number of calls only if so many of its calls found all others in flight."""
+
 
 class Leg:
     """Calls granted under `slots`, and for how long they had no answer. Times in seconds.
@@ -26,8 +29,8 @@ class Leg:
     """
 
     __slots__ = (
-        "_log", "_logs", "_sum", "_sums", "at", "counted", "done", "full", "granted", "held", "last_at",
-        "late", "late_from", "size", "slots", "until",
+        "_log", "_logs", "_longest_s", "_sum", "_sums", "at", "counted", "done", "full", "granted", "held",
+        "last_at", "late", "late_from", "size", "slots", "until",
     )  # fmt: skip
 
     def __init__(self, slots: int, at: float, size: int, until: float, late_from: float = NEVER) -> None:
@@ -38,7 +41,7 @@ class Leg:
         self.until = until
         self.late_from = late_from
         self.granted = self.full = self.held = self.done = self.counted = self.late = 0
-        self._sum = self._sums = self._log = self._logs = 0.0
+        self._sum = self._sums = self._log = self._logs = self._longest_s = 0.0
 
     def enter(self, held: int, slots: int, now: float) -> None:
         """A call was granted, the `held`th in flight of `slots`."""
@@ -62,6 +65,7 @@ class Leg:
         self._logs += its_log * its_log
         if its_log > self.late_from:
             self.late += 1
+        self._longest_s = max(self._longest_s, silent_s)
 
     def left(self, waited_s: float) -> None:
         """The caller of one left when it had no answer yet: it would have had to wait for longer."""
@@ -78,6 +82,14 @@ class Leg:
     def level(self) -> float:
         """The mean logarithm of the times: hardly moved by a few that are long. Only when some counted."""
         return self._log / self.counted
+
+    @property
+    def level_of_all(self) -> float:
+        """The same, those of the sample that still wait counted as the longest that ended: they are not the
+        short ones.
+        """
+        waiting = self.granted - self.done
+        return (self._log + waiting * log(self._longest_s)) / (self.counted + waiting)
 
     @property
     def variance(self) -> float:

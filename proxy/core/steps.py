@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import ceil, exp, sqrt
 from typing import Final
 
 from proxy.core.comparison import Comparison
@@ -15,6 +15,15 @@ NARROWEST: Final = 0.06
 
 WATCHFUL: Final = 0.2
 """And so far where the cap was much higher not long ago: what has gone comes back."""
+
+NEAR: Final = 0.3
+"""And so far where the knee has just been passed by doubling."""
+
+BELOW: Final = 1 / 3
+"""So much of the distance lies below the knee: to be below costs throughput, to be above a little time."""
+
+NEUTRAL: Final = 1 - BELOW
+"""With the knee there, times grow by this share of the distance."""
 
 
 class Steps:
@@ -46,9 +55,23 @@ class Steps:
         return 1.0 if self.is_wide(least) or abs(self.trend) > 1.2 else 0.4
 
     def adapt(self, seen: Comparison, least: float) -> None:
-        """Farther where the knee moves, closer where it stays."""
-        if not -1.0 <= self.trend <= 0.85:
+        """Farther where the knee moves, closer where it stays: between neighbours it cannot be found."""
+        if self.trend > 0.85 or (self.trend < -1.0 and seen.is_below):
             self.size *= 1.5
         elif seen.share > 0.4 or not self.is_wide(least):
             self.size *= 0.7
         self.size = min(WIDEST, max(self.size, least))
+
+    def next(self, slots: int, knee: float, share: float, least: float) -> int:
+        """From `slots` to the other side of the knee; in a search, further the same way while it is not yet
+        passed.
+
+        A knee is a whole number, and what is learnt of it is a little less: between 9 and 10 it is 10 that is
+        below, and were it tried as the higher of two, 9 would be the other.
+        """
+        low = round(exp(knee - self.size * BELOW))
+        high = max(low + 1, ceil(exp(knee + self.size * (1.0 - BELOW))))
+        up = slots <= max(low, int(exp(knee)))
+        if self.is_wide(least):
+            up = share < 0.35 or (up and share <= 0.9)
+        return max(high, slots + 1) if up else min(low, slots - 1)

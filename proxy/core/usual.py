@@ -117,10 +117,13 @@ class Usual:
     def remember(self, leg: Leg) -> None:
         """These are usual times."""
         calls = min(self.calls, MOST_REMEMBERED)
-        self.level += (leg.level - self.level) * leg.counted / (calls + leg.counted)
+        self.level += (self._level_of(leg) - self.level) * leg.counted / (calls + leg.counted)
         self.calls = calls + leg.counted
 
     def replace(self, leg: Leg) -> None:
         """What was usual is over: this is."""
-        self.level = self.recent = leg.level
+        self.level = self.recent = self._level_of(leg)
         self.calls = leg.counted
+
+    def _level_of(self, leg: Leg) -> float:
+        return leg.level if self.is_streamed else leg.level_of_all

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Final
 
 from proxy.core.verdict import OVERLOADED, Outcome
+
+BACK: Final = log(0.8)
+"""What one refusal by the upstream does to the cap, as a logarithm."""
 
 WALL_S: Final = 30.0
 """For so long the cap stays below the number at which the upstream refused."""

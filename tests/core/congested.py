@@ -115,6 +115,13 @@ class Knee(Upstream):
         self._at = now
 
 
+class Even(Knee):
+    """All calls are the same work, but for a hundredth."""
+
+    def service_s(self) -> float:
+        return SERVICE_S * self.chance.uniform(0.995, 1.005)
+
+
 class Refusing(Fixed):
     """So many slots, and 429 at once for whoever comes beyond."""
 
