@@ -220,7 +220,7 @@ class Learner:
         return RAISED if self.slots > leg.slots else SLOWER
 
     def _climb_on(self, leg: Leg, now: float) -> str:
-        self._old, self._steps.size, before = None, WIDEST, self.slots
+        self._slow_start.is_on, self._old, self._steps.size, before = False, None, WIDEST, self.slots
         self._move(self._climb.next(leg, self._usual))
         self._begin(exp(self._knee), now)
         return RAISED if self.slots > before else SLOWER

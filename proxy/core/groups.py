@@ -52,7 +52,7 @@ class Place:
 class Row(Place):
     """Calls of one caller in one level, of runs under way or not: a queue."""
 
-    __slots__ = ("going", "is_posted", "is_stale", "party", "waiters")
+    __slots__ = ("_due", "going", "is_posted", "is_stale", "party", "waiters")
 
     def __init__(self, keys: tuple[str, ...], party: Party, *, going: bool) -> None:
         super().__init__(keys)
@@ -61,13 +61,32 @@ class Row(Place):
         self.waiters: OrderedDict[int, Waiter] = OrderedDict()
         self.is_stale = False
         self.is_posted = False
+        self._due: list[tuple[float, int]] | None = None  # until when who is to go, if they were told
+        if party.bay.level.group.booked:
+            self._due = []
+
+    def join(self, waiter: Waiter) -> None:
+        """One more."""
+        self.waiters[waiter.seq] = waiter
+        if self._due is None:
+            return
+        heapq.heappush(self._due, (waiter.stale_at, waiter.seq))
+        if len(self._due) > 2 * len(self.waiters) + SLACK:
+            self._due = [entry for entry in self._due if entry[1] in self.waiters]
+            heapq.heapify(self._due)
 
     def head(self, now: float) -> Waiter:
         """The oldest; once the oldest has waited too long the newest, until the row is empty.
 
         An overload that outlasts patience would else serve only those whose callers have just given up
-        (Facebook, "Fail at Scale", ACM Queue 2015: adaptive LIFO).
+        (Facebook, "Fail at Scale", ACM Queue 2015: adaptive LIFO). Of those who were told a time each it is
+        the one whose time is over first, but is not over yet.
         """
+        while self._due:
+            until, seq = self._due[0]
+            if now < until and seq in self.waiters:
+                return self.waiters[seq]
+            heapq.heappop(self._due)
         oldest = next(iter(self.waiters.values()))
         if not self.is_stale:
             if now < oldest.stale_at:

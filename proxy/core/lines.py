@@ -39,7 +39,7 @@ class Lines:
         party, bay = row.party, row.party.bay
         group = bay.level.group
         waiter.row = row
-        row.waiters[waiter.seq] = waiter
+        row.join(waiter)
         party.size += 1
         bay.level.joined(party.caller)
         if not row.lacks:

@@ -49,6 +49,7 @@ class Crowd:
         since: float = 0.0,
         cost: float = 0.0,
         kept: bool = False,
+        stale_at: float = NEVER,
     ) -> Waiter:
         """`cost`: in tokens of its caller's bucket; else its caller, if it has one, has a bucket of calls."""
         policy = tokens(1.0, 9.0) if cost else bucket(1.0, per=Per.CALLER)
@@ -59,7 +60,7 @@ class Crowd:
         call = Call(route="chat", caller=caller, run=run, rank=rank, arrived_at=since, tokens=cost)
         waiter = Waiter(call, self.target, ROUTE, claims, kind, going=going, since=since, expires_at=99.0)
         self.seq += 1
-        waiter.seq, waiter.waiting = self.seq, True
+        waiter.seq, waiter.waiting, waiter.stale_at = self.seq, True, stale_at
         self.lines.stand(waiter, lacking(lacks, at, kept=kept) if lacks else None, since)
         return waiter
 
@@ -142,6 +143,30 @@ def test_the_newest_goes_first_once_the_oldest_is_stale_and_until_nobody_is_left
     assert crowd.served(API, now=5.0) == [newer, waiters[1], waiters[0]]
     after = [crowd.stand(API, since=6.0) for _ in range(2)]
     assert crowd.served(API, now=6.0) == after, "an empty row is not stale any more"
+
+
+def test_of_those_who_were_told_a_time_it_is_the_one_to_whom_it_can_still_be_kept_and_soonest_not() -> None:
+    crowd = Crowd()
+    late, last, first, middle = (crowd.stand(API, kind=BOOKED, stale_at=at) for at in (2.0, 9.0, 5.0, 7.0))
+    opened = crowd.lines.opened((API,), 1.9)
+    assert first_of(opened, 1.9) is late
+    assert first_of(opened, 2.0) is first
+    crowd.leave(first)
+    order = []
+    while (waiter := first_of(opened, 2.0)) is not None:
+        order.append(waiter)
+        crowd.serve(waiter)
+    assert order == [middle, last, late]
+
+
+def test_what_is_noted_of_those_who_were_told_a_time_goes_with_them() -> None:
+    crowd = Crowd()
+    stays = crowd.stand(API, kind=BOOKED, stale_at=9.0)
+    for _ in range(10 * SLACK):
+        crowd.leave(crowd.stand(API, kind=BOOKED, stale_at=8.0))
+    assert stays.row is not None
+    assert len(stays.row._due or ()) <= SLACK + 3
+    assert crowd.served(API) == [stays]
 
 
 def test_the_last_is_who_is_next_of_the_least_important() -> None:
