@@ -22,13 +22,12 @@ HORIZON_S: Final = 60.0
 """How long after the instant told to it a caller may come back and still be recognised."""
 
 MOST: Final = 20_000
-"""Traces kept at most; the oldest are forgotten first, and a forgotten call counts as a first attempt."""
+"""Traces kept at most; the oldest are forgotten first, and a forgotten call counts as a first attempt. Beside
+them as many of those whose return is awaited: a promise is kept though thousands are refused a second.
+"""
 
 EARLY_S: Final = 0.1
 """Who comes back this much before the instant told comes as told: clocks and timers have grains."""
-
-MOST_SPARED: Final = 8
-"""Of those whose return is awaited so many are passed over each time that one must be forgotten."""
 
 TELLING_BYTES: Final = 64 * 1024
 """From this length on, two bodies of one length are taken for the same one."""
@@ -93,15 +92,21 @@ class _Row:
         self.tickets = 0
         self.first_end = float("inf")
 
+    def is_awaited(self, now: float) -> bool:
+        """Is anybody's return still to come, to a place that is kept for it?"""
+        return self.tickets > 0 and any(trace.is_awaited(now) for trace in self.traces)
+
 
 class Repeats:
     """The recent traces, bounded in number and time."""
 
-    __slots__ = ("_count", "_rows")
+    __slots__ = ("_count", "_rows", "_spared", "_spared_count")
 
     def __init__(self) -> None:
         self._rows: OrderedDict[Key, _Row] = OrderedDict()  # least lately used first
-        self._count = 0
+        self._count = 0  # of their traces
+        self._spared: OrderedDict[Key, _Row] = OrderedDict()  # no longer among them, but awaited
+        self._spared_count = 0
 
     def refused(
         self,
@@ -160,11 +165,16 @@ class Repeats:
 
     def __len__(self) -> int:
         """Traces kept."""
-        return self._count
+        return self._count + self._spared_count
 
     def _use_up(self, key: Key, trace: Trace) -> Trace:
-        self._rows[key].traces.remove(trace)  # an empty row stays: an early repeat is refused again
-        self._count -= 1
+        row = self._rows.get(key)
+        if row is not None:
+            self._count -= 1
+        else:
+            row = self._spared[key]
+            self._spared_count -= 1
+        row.traces.remove(trace)  # an empty row stays: an early repeat is refused again
         return trace
 
     def _alive(self, key: Key, now: float) -> list[Trace]:
@@ -174,25 +184,32 @@ class Repeats:
     def _living(self, key: Key, now: float) -> _Row | None:
         """The row of a key, without the traces that have ended; None where there is none left."""
         row = self._rows.get(key)
+        is_spared = row is None
+        if row is None and self._spared:
+            row = self._spared.get(key)
         if row is None or row.first_end >= now:
             return row
         # Not in the order of their ends: a refusal lives on from the instant told, a failure from now.
         alive = [trace for trace in row.traces if trace.until >= now]
-        self._count -= len(row.traces) - len(alive)
+        ended = len(row.traces) - len(alive)
+        if is_spared:
+            self._spared_count -= ended
+        else:
+            self._count -= ended
         row.traces = alive
         row.tickets = sum(trace.ticket is not None for trace in alive)
         row.first_end = min((trace.until for trace in alive), default=float("inf"))
         if alive:
             return row
-        del self._rows[key]
+        del (self._spared if is_spared else self._rows)[key]
         return None
 
     def _remember(self, key: Key, trace: Trace, now: float) -> None:
         row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = _Row()
-        else:
+        if row is not None:
             self._rows.move_to_end(key)
+        else:
+            row = self._rows[key] = self._unspared(key) or _Row()
         if len(row.traces) >= TRACES_PER_KEY:
             del row.traces[0]
             self._count -= 1
@@ -202,16 +219,31 @@ class Repeats:
         row.tickets += trace.ticket is not None
         self._count += 1
         self._forget_ended(now)
-        spared = 0
         while self._count > MOST:
             oldest, row = self._rows.popitem(last=False)
-            if spared < MOST_SPARED and any(trace.is_awaited(now) for trace in row.traces):
-                spared += 1  # a place is kept for it: others are forgotten first
-                self._rows[oldest] = row
-                continue
             self._count -= len(row.traces)
+            if row.is_awaited(now):
+                self._spared[oldest] = row
+                self._spared_count += len(row.traces)
+        if self._spared:
+            self._forget_spared(now)
         if len(self._rows) > 2 * MOST:  # at least half of them are empty
             self._rows = OrderedDict((key, row) for key, row in self._rows.items() if row.traces)
+
+    def _unspared(self, key: Key) -> _Row | None:
+        row = self._spared.pop(key, None)
+        if row is not None:
+            self._spared_count -= len(row.traces)
+            self._count += len(row.traces)
+        return row
+
+    def _forget_spared(self, now: float) -> None:
+        """Those that are awaited no longer, two for each that may have come; and the oldest of too many."""
+        for _ in range(2):
+            oldest = next(iter(self._spared), None)
+            if oldest is None or (self._spared_count <= MOST and self._spared[oldest].is_awaited(now)):
+                return
+            self._spared_count -= len(self._spared.pop(oldest).traces)
 
     def _forget_ended(self, now: float) -> None:
         """Of the rows used least lately those that are empty by now, two for each that may have come."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.repeats import HORIZON_S, MOST, TELLING_BYTES, TRACES_PER_KEY, Key, Repeats
+from proxy.core.tickets import Line
 
 KEY: Key = ("ann", "r1", b"/v1/chat", 120)
 OTHER: Key = (*KEY[:3], 121)
@@ -118,6 +119,60 @@ def test_memory_is_bounded_and_the_oldest_are_forgotten_first() -> None:
     assert len(repeats) == MOST
     assert repeats.match((*KEY[:3], 0), None, now=1.0) is None
     assert repeats.match((*KEY[:3], MOST + 4999), None, now=1.0) is not None
+
+
+def test_a_promise_is_kept_though_thousands_are_refused_after_it() -> None:
+    """At ten times an upstream of 320 calls/s, 3,000 a second are: all that is remembered came in seven."""
+    repeats, line = Repeats(), Line()
+    promised = []
+    for number in range(4 * MOST):
+        now, key = number / 3000.0, (*KEY[:3], number)
+        ticket = None
+        if number % 40 == 0:
+            ticket = line.book(20.0, 0.001, now)
+            assert ticket is not None
+            promised.append((key, ticket))
+        repeats.refused(key, None, 20.0, now, ticket=ticket)
+    assert len(repeats) <= MOST + len(promised)
+    awaited = [(key, ticket) for key, ticket in promised if ticket.due_at > now]
+    assert len(awaited) > 1000
+    for key, ticket in awaited:
+        trace = repeats.match(key, None, ticket.due_at)
+        assert trace is not None
+        assert trace.ticket is ticket
+        assert repeats.match(key, None, ticket.due_at) is None, "it is used up"
+
+
+def test_of_those_who_are_awaited_the_oldest_are_forgotten_too() -> None:
+    repeats, line = Repeats(), Line()
+    for number in range(3 * MOST):
+        ticket = line.book(1.0, 0.001, 0.0) if number < 50_000 else None
+        repeats.refused((*KEY[:3], number), None, 50.0, now=0.0, ticket=ticket)
+    assert len(repeats) == 2 * MOST
+
+
+def test_nobody_is_awaited_for_ever() -> None:
+    repeats, line = Repeats(), Line()
+    for number in range(2 * MOST):
+        repeats.refused((*KEY[:3], number), None, 20.0, now=0.0, ticket=line.book(1.0, 0.0, 0.0))
+    assert len(repeats) == 2 * MOST
+    for number in range(MOST):
+        repeats.refused((*KEY[:3], -1 - number), None, 1.0, now=70.0)
+    assert len(repeats) <= MOST
+
+
+def test_a_spared_call_that_is_refused_again_is_one_call() -> None:
+    repeats, line = Repeats(), Line()
+    ticket = line.book(20.0, 0.001, 0.0)
+    repeats.refused(KEY, None, 20.0, now=0.0, ticket=ticket)
+    for number in range(MOST):
+        repeats.refused((*KEY[:3], 1000 + number), None, 20.0, now=1.0)
+    assert len(repeats) == MOST + 1
+    assert repeats.match(KEY, None, now=20.0) is not None
+    repeats.refused(KEY, None, 20.0, now=20.0)
+    assert repeats.match(KEY, None, now=40.0) is not None
+    assert repeats.match(KEY, None, now=40.0) is None
+    assert len(repeats) <= MOST
 
 
 def test_a_repeat_is_known_to_cost_what_the_first_did():
