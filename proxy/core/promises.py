@@ -7,6 +7,7 @@ from typing import Final
 from proxy.core.call import Call
 from proxy.core.claims import CALLER, Claims, Shortfall, Store, longer, scope_of
 from proxy.core.instants import Instants
+from proxy.core.orders import GUARD_SHARE
 from proxy.core.pause import PAUSE
 from proxy.core.repeats import EARLY_S
 from proxy.core.rounding import ROUNDING_S
@@ -134,6 +135,11 @@ class Promises:
             share = min(1.0, call.weight / target.flow.shares(call.rank).callers)
         calendar = self._tickets.calendar(f"{key}/{call.rank}", now)
         sold = calendar.book(call.caller, share, earliest_s, step_s, patience_s, now)
+        if sold is None and call.going:
+            # Its run would be cut, and all that it did be in vain. They are few: the guard's share is enough.
+            step_s = target.step_s / GUARD_SHARE
+            line = self._tickets.line(f"{key}/{call.rank}/runs", now)
+            sold = line.book(target.flow.service_s, step_s, now, patience_s)
         if sold is None:
             told_s = self._instants.apart(UNBOOKED_S, LONGEST_RETRY_AFTER_S)
             return Refusal(reason, scope, told_s, limit, come_back=False)

@@ -338,6 +338,24 @@ def test_when_all_within_the_horizon_is_sold_the_rest_are_told_not_to_come_back_
             assert UNBOOKED_S <= told(story, name) <= LONGEST_RETRY_AFTER_S
 
 
+def test_the_next_call_of_a_run_is_invited_though_all_is_sold(story: Story) -> None:
+    story.cap(1).queue(1, max_age_s=30.0)
+    story >> arrives("r1 begins", "background", run="r1") << admitted("r1 begins")
+    story >> after(1.0) >> ends("r1 begins")
+    story >> arrives("running", caller="ann") << admitted("running")
+    story >> arrives("waiting", caller="bob") << waits("waiting")
+    for number in range(200):
+        story >> arrives(f"c{number}", "background", caller=f"c{number}")
+        story._came.clear()
+    story >> arrives("r2 begins", "background", run="r2") << refused("r2 begins", Reason.QUEUE_FULL)
+    assert not story.told["r2 begins"].come_back
+    story >> arrives("next of r1", "background", run="r1") << refused("next of r1", Reason.QUEUE_FULL)
+    assert story.told["next of r1"].come_back
+    story >> after(told(story, "next of r1")) >> arrives("next of r1", "background", run="r1")
+    story << waits("next of r1") >> ends("running") << admitted("waiting")
+    story >> ends("waiting") << admitted("next of r1")
+
+
 def test_a_draining_proxy_books_nothing(story: Story) -> None:
     story.cap(1)
     story >> arrives("a") << admitted("a")
