@@ -19,6 +19,9 @@ from proxy.core.waiting import Waiter, WaitingRoom
 DRAIN_S: Final = (2.0, 5.0)
 """A draining proxy is replaced within seconds (reference/clients.md, statuses table)."""
 
+SOONEST_S: Final = 1.0
+"""The least that `Retry-After` can say: it counts whole seconds."""
+
 UNBOOKED_S: Final = 45.0
 """Who gets no ticket is told 45 to 55 seconds, each another time: the longest that clients heed."""
 
@@ -139,7 +142,7 @@ class Promises:
             # Its run would be cut, and all that it did be in vain. They are few: the guard's share is enough.
             step_s = target.step_s / GUARD_SHARE
             line = self._tickets.line(f"{key}/{call.rank}/runs", now)
-            sold = line.book(target.flow.service_s, step_s, now, patience_s)
+            sold = line.book(max(SOONEST_S, target.flow.service_s), step_s, now, patience_s)
         if sold is None:
             told_s = self._instants.apart(UNBOOKED_S, LONGEST_RETRY_AFTER_S)
             return Refusal(reason, scope, told_s, limit, come_back=False)
