@@ -97,16 +97,40 @@ class _Row:
         return self.tickets > 0 and any(trace.is_awaited(now) for trace in self.traces)
 
 
+class _Shelf:
+    """Rows by their keys, the least lately put first, and how many traces they have: `count`."""
+
+    __slots__ = ("count", "rows")
+
+    def __init__(self) -> None:
+        self.rows: OrderedDict[Key, _Row] = OrderedDict()
+        self.count = 0
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.rows)
+
+    def put(self, key: Key, row: _Row) -> None:
+        """As the one most lately put; there is none of this key."""
+        self.rows[key] = row
+        self.count += len(row.traces)
+
+    def take(self, key: Key) -> _Row | None:
+        """The row of a key, which is here no longer."""
+        row = self.rows.pop(key, None)
+        if row is not None:
+            self.count -= len(row.traces)
+        return row
+
+
 class Repeats:
     """The recent traces, bounded in number and time."""
 
-    __slots__ = ("_count", "_rows", "_spared", "_spared_count")
+    __slots__ = ("_rows", "_spared")
 
     def __init__(self) -> None:
-        self._rows: OrderedDict[Key, _Row] = OrderedDict()  # least lately used first
-        self._count = 0  # of their traces
-        self._spared: OrderedDict[Key, _Row] = OrderedDict()  # no longer among them, but awaited
-        self._spared_count = 0
+        self._rows = _Shelf()
+        self._spared = _Shelf()  # that were among them for too long, but are awaited
 
     def refused(
         self,
@@ -165,16 +189,18 @@ class Repeats:
 
     def __len__(self) -> int:
         """Traces kept."""
-        return self._count + self._spared_count
+        return self._rows.count + self._spared.count
+
+    def _shelf_of(self, key: Key) -> _Shelf | None:
+        if key in self._rows.rows:
+            return self._rows
+        return self._spared if self._spared.rows and key in self._spared.rows else None
 
     def _use_up(self, key: Key, trace: Trace) -> Trace:
-        row = self._rows.get(key)
-        if row is not None:
-            self._count -= 1
-        else:
-            row = self._spared[key]
-            self._spared_count -= 1
-        row.traces.remove(trace)  # an empty row stays: an early repeat is refused again
+        shelf = self._shelf_of(key)
+        assert shelf is not None, "the trace was just found there"  # noqa: S101
+        shelf.rows[key].traces.remove(trace)  # an empty row stays: an early repeat is refused again
+        shelf.count -= 1
         return trace
 
     def _alive(self, key: Key, now: float) -> list[Trace]:
@@ -183,76 +209,63 @@ class Repeats:
 
     def _living(self, key: Key, now: float) -> _Row | None:
         """The row of a key, without the traces that have ended; None where there is none left."""
-        row = self._rows.get(key)
-        is_spared = row is None
-        if row is None and self._spared:
-            row = self._spared.get(key)
-        if row is None or row.first_end >= now:
+        shelf = self._shelf_of(key)
+        if shelf is None:
+            return None
+        row = shelf.rows[key]
+        if row.first_end >= now:
             return row
         # Not in the order of their ends: a refusal lives on from the instant told, a failure from now.
         alive = [trace for trace in row.traces if trace.until >= now]
-        ended = len(row.traces) - len(alive)
-        if is_spared:
-            self._spared_count -= ended
-        else:
-            self._count -= ended
+        shelf.count -= len(row.traces) - len(alive)
         row.traces = alive
         row.tickets = sum(trace.ticket is not None for trace in alive)
         row.first_end = min((trace.until for trace in alive), default=float("inf"))
         if alive:
             return row
-        del (self._spared if is_spared else self._rows)[key]
+        del shelf.rows[key]
         return None
 
     def _remember(self, key: Key, trace: Trace, now: float) -> None:
-        row = self._rows.get(key)
-        if row is not None:
-            self._rows.move_to_end(key)
-        else:
-            row = self._rows[key] = self._unspared(key) or _Row()
+        recent, spared = self._rows, self._spared
+        row = recent.take(key) or spared.take(key) or _Row()
         if len(row.traces) >= TRACES_PER_KEY:
             del row.traces[0]
-            self._count -= 1
         row.traces.append(trace)
         row.first_end = min(row.first_end, trace.until)
         row.first_due = min(row.first_due, trace.due_at)
         row.tickets += trace.ticket is not None
-        self._count += 1
+        recent.put(key, row)
         self._forget_ended(now)
-        while self._count > MOST:
-            oldest, row = self._rows.popitem(last=False)
-            self._count -= len(row.traces)
-            if row.is_awaited(now):
-                self._spared[oldest] = row
-                self._spared_count += len(row.traces)
-        if self._spared:
+        while recent.count > MOST:
+            oldest = next(iter(recent.rows))
+            taken = recent.take(oldest)
+            if taken is not None and taken.is_awaited(now):
+                spared.put(oldest, taken)
+        if spared.rows:
             self._forget_spared(now)
-        if len(self._rows) > 2 * MOST:  # at least half of them are empty
-            self._rows = OrderedDict((key, row) for key, row in self._rows.items() if row.traces)
-
-    def _unspared(self, key: Key) -> _Row | None:
-        row = self._spared.pop(key, None)
-        if row is not None:
-            self._spared_count -= len(row.traces)
-            self._count += len(row.traces)
-        return row
+        if len(recent) > 2 * MOST:  # at least half of them are empty
+            recent.rows = OrderedDict((key, each) for key, each in recent.rows.items() if each.traces)
 
     def _forget_spared(self, now: float) -> None:
         """Those that are awaited no longer, two for each that may have come; and the oldest of too many."""
+        spared = self._spared
         for _ in range(2):
-            oldest = next(iter(self._spared), None)
-            if oldest is None or (self._spared_count <= MOST and self._spared[oldest].is_awaited(now)):
+            oldest = next(iter(spared.rows), None)
+            if oldest is None or (spared.count <= MOST and spared.rows[oldest].is_awaited(now)):
                 return
-            self._spared_count -= len(self._spared.pop(oldest).traces)
+            spared.take(oldest)
 
     def _forget_ended(self, now: float) -> None:
         """Of the rows used least lately those that are empty by now, two for each that may have come."""
         for _ in range(2):
-            oldest = next(iter(self._rows))
-            if self._living(oldest, now) is not None:
-                if self._rows[oldest].traces:
-                    return
-                del self._rows[oldest]
+            oldest = next(iter(self._rows.rows))
+            row = self._living(oldest, now)
+            if row is None:
+                continue
+            if row.traces:
+                return
+            del self._rows.rows[oldest]
 
 
 _NONE: Final[list[Trace]] = []

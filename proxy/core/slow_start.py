@@ -63,9 +63,10 @@ class SlowStart:
             return log(leg.slots / 2.0)
         later = leg.level_of_all - usual.level
         error = sqrt(self._sum / self._calls * (1.0 / leg.counted + 1.0 / usual.calls))
+        least = max(LATER, SURE * error)
         if leg.slots < self._best or self._falls:
-            return self._fall(leg, usual, -later, max(LATER, SURE * error))
-        if later > max(LATER, SURE * error):
+            return self._fall(leg, usual, -later, least)
+        if later > least:
             if later < CERTAIN * error and not self._is_doubted:
                 self._is_doubted = True
                 return log(self._best)
