@@ -17,7 +17,7 @@ HOT = (
     "status_lines", "wire",
 )  # fmt: skip
 HOT_PACKAGES = ("core", "dialects", "listener", "upstream", "telemetry")
-HOT_STORES = ("memory",)
+HOT_STORES = ("contact", "holdings", "memory", "shared")
 
 BUILDING = {"bdist_wheel", "build_ext"}
 """A front end also asks for the metadata, twice, and compiling takes a minute."""

@@ -176,6 +176,11 @@ class Admission:
         if self.gate.watch.hung:
             self._cut()
 
+    def opened(self, keys: list[str]) -> None:
+        """A shared store has answered: serve who waited for it."""
+        self.gate.opened(keys, self._clock())
+        self._tell()
+
     def drain(self) -> None:
         """Refuse whoever waits and whoever comes from now on."""
         self.gate.drain(self._clock())

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from proxy.admission import Admission
+from proxy.core.claims import Store
+from proxy.core.events import StoreMoved
 from proxy.core.gate import Gate
 from proxy.core.repeats import Repeats
 from proxy.core.state import GateState
@@ -26,10 +30,16 @@ from proxy.routing import Route, Rung, Table, prefix_of
 from proxy.settings import Settings, to_policy
 from proxy.settings.retries import Retries as RetriesSection
 from proxy.stores.breakers import BreakerMachine
+from proxy.stores.contact import Contact
+from proxy.stores.holdings import Holdings
 from proxy.stores.memory import MemoryStore
+from proxy.stores.shared import SharedStore
 from proxy.telemetry import Log, Telemetry
 from proxy.upstream import Retries, Upstream
 from proxy.wire import Wire
+
+if TYPE_CHECKING:
+    from proxy.stores.trips import Trips
 
 LAST_STEPS_S: Final = 1.0
 """At the end, for calls that were cut to give back what they hold."""
@@ -57,7 +67,8 @@ class Proxy:
             tasks=lambda: len(asyncio.all_tasks()),
             log=log,
         )
-        self._gate = Gate(policy, MemoryStore(), BreakerMachine, self.telemetry.emit)
+        self._trips: Trips | None = None
+        self._gate = Gate(policy, self._store(), BreakerMachine, self.telemetry.emit)
         self._admission = Admission(self._gate, clock=clock)
         self._repeats = Repeats()
         self._digests = Digests()
@@ -80,13 +91,20 @@ class Proxy:
                 wire.reset()
             wire.served()
 
+    def start(self) -> None:
+        """Begin what runs beside the calls: the trips to a shared store. Call in the running loop."""
+        if self._trips is not None:
+            self._trips.start()
+
     def state(self) -> GateState:
         """What the gate counts at this instant."""
         return survey(self._gate, self._clock(), self._names(), self.telemetry.kept_shares())
 
     def not_ready(self) -> str | None:
         """Why this replica should get no new calls; None when it should."""
-        return "draining" if self._gate.draining else None
+        if self._gate.draining:
+            return "draining"
+        return None if self._trips is None or self._trips.has_joined else "the store was not reached yet"
 
     def reload(self, settings: Settings) -> None:
         """Follow new settings from the next call on. Counts survive; a call that runs is not touched."""
@@ -118,14 +136,50 @@ class Proxy:
         await self._pipeline.idle()
 
     async def aclose(self) -> None:
-        """Close every connection to an upstream; what still runs is cut."""
+        """Close every connection to an upstream; what still runs is cut. Hand back what the store leased."""
         self._admission.close()
+        if self._trips is not None:
+            await self._trips.stop()
         for upstream in self._upstreams.values():
             upstream.abort()
             await upstream.aclose()
         await asyncio.gather(*self._retired)
         with contextlib.suppress(TimeoutError):  # calls are no tasks: the event loop's end waits for none
             await asyncio.wait_for(self._pipeline.idle(), LAST_STEPS_S)
+
+    def _store(self) -> Store:
+        store = self.settings.store
+        if not store.shared:
+            return MemoryStore()
+        from proxy.stores.redis import Address, Link  # noqa: PLC0415 - only who shares needs a client for it
+        from proxy.stores.trips import SCRIPT, Trips  # noqa: PLC0415
+
+        address = Address(
+            kind=store.kind,
+            hosts=store.hosts,
+            username=store.username,
+            password=store.password.get_secret_value() if store.password else "",
+            database=store.database,
+            service=store.service,
+            tls=store.tls,
+            ca=str(store.ca or ""),
+            cert=str(store.cert or ""),
+            key=str(store.key or ""),
+            verify=store.verify,
+            timeout_s=store.timeout_s,
+        )
+        contact = Contact(
+            safe_for_s=store.safe_for_s,
+            timeout_s=store.timeout_s,
+            chance=random.random,
+            moved=lambda old, new, why: self.telemetry.emit(StoreMoved(old, new, why)),
+        )
+        holdings = Holdings(os.urandom(6).hex(), contact)
+        self._trips = Trips(holdings, Link(address, SCRIPT), store.namespace, self._opened, self._clock)
+        return SharedStore(holdings)
+
+    def _opened(self, keys: list[str]) -> None:
+        self._admission.opened(keys)
 
     def _retire(self, upstream: Upstream) -> None:
         task = asyncio.get_running_loop().create_task(upstream.aclose())

@@ -141,12 +141,12 @@ async def _demo(settings: Settings) -> None:
 
 
 def _check_workers(settings: Settings, workers: int, *, counts_per_worker: bool) -> None:
-    if settings.store == "memory" and not counts_per_worker:
+    if not settings.store.shared and not counts_per_worker:
         _fail(
             f"serve --workers {workers} needs a store that the workers share: with `store: memory` each one "
             f"counts for itself, and together they would let through {workers} times every cap, bucket, "
-            "quota and retry budget. A shared store (`store: redis://…`) is not built yet in this release; "
-            "write --workers 1, or divide those numbers yourself and say --counts-per-worker",
+            "quota and retry budget; write `store: redis://…` in a file, or --workers 1, or divide those "
+            "numbers yourself and say --counts-per-worker",
             WRONG,
         )
     first = settings.admin.listen.port

@@ -14,15 +14,22 @@ from proxy.core.cap import UNBOUNDED
 from proxy.core.claims import Claims
 from proxy.core.dry_run import APART
 from proxy.core.plan import claims_of
-from proxy.core.policy import Policy, QueuePolicy, UpstreamPolicy
+from proxy.core.policy import CapPolicy, OnStoreFailure, Policy, QueuePolicy, RoutePolicy, UpstreamPolicy
 from proxy.core.target import Target
 from proxy.identity import Identity, Standing, deadline_s, run_of, sdk_says_retry
 from proxy.routing import Match
 from proxy.settings import Settings, to_policy
 from proxy.settings.retries import Retries
+from proxy.settings.store import Store
 from proxy.stores.breakers import BreakerMachine
 
 MIB: Final = 2**20
+
+_WITHOUT_STORE: Final = {
+    OnStoreFailure.SHARE: "each replica goes on with its share",
+    OnStoreFailure.REFUSE: "503, store_down",
+    OnStoreFailure.OPEN: "each replica enforces the whole of it alone",
+}
 
 
 class NoRoute(Exception):
@@ -65,9 +72,8 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
 
     claims = claims_of(call, target, route, policy.callers)
     yield from _claims(claims)
-    if (adaptive := target.policy.cap.adaptive) is not None:
-        bounds = f"{adaptive.least} to {adaptive.most} in flight"
-        yield f"learnt     {target.cap.key}: from {adaptive.start} on, {bounds}"
+    yield from _learnt(target.policy.cap)
+    yield from _store(settings.store, route)
     yield _queue(route.queue)
     shed_at = route.shed_at[call.rank]
     yield "shed       never" if shed_at > 1 else f"shed       from a pressure of {shed_at:g}"
@@ -76,6 +82,18 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
     if stated.retries is not None:
         yield from _retries(stated.retries)
     yield from _protection(target.policy)
+
+
+def _learnt(cap: CapPolicy) -> Iterator[str]:
+    if (adaptive := cap.adaptive) is not None:
+        bounds = f"{adaptive.least} to {adaptive.most} in flight"
+        yield f"learnt     {cap.key}: from {adaptive.start} on, {bounds}"
+
+
+def _store(store: Store, route: RoutePolicy) -> Iterator[str]:
+    if store.shared:
+        yield f"store      {store.shown}"
+        yield f"           lost for {store.safe_for_s:g}s: {_WITHOUT_STORE[route.on_store_failure]}"
 
 
 def _queue(queue: QueuePolicy) -> str:

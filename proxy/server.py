@@ -95,6 +95,7 @@ async def serving(
             asyncio.create_task(data_server.serve(sockets=[data_socket])),
             asyncio.create_task(control_server.serve(sockets=[control_socket])),
         ]
+        proxy.start()
         try:
             yield Started(_address(data_socket), _address(control_socket), proxy, reception)
         finally:

@@ -130,8 +130,8 @@ class Checks:
         if call.rank and not guarded:
             cap = target.cap
             cap.held_back = places = target.flow.held_back(call.rank, now)
-            if places and self._store.in_flight(cap.key) + places >= cap.slots:
-                return Shortfall(cap.key, Reason.CAP_REACHED, 0.0, 0.0, f"{cap.slots} in flight", cap.slots)
+            if places and self._store.in_flight(cap.key) + places >= cap.here:
+                return Shortfall(cap.key, Reason.CAP_REACHED, 0.0, 0.0, f"{cap.slots} in flight", cap.here)
         return None
 
     def kind(self, call: Call, target: Target) -> int:
@@ -139,6 +139,18 @@ class Checks:
             return RETRY
         ahead = target.flow.shares(call.rank).ahead(call.caller) * call.weight
         return UNDER_WAY if ahead <= MOST_AHEAD and call.going else FIRST
+
+    def prospect(self, shortfall: Shortfall, waiter: Waiter, now: float) -> tuple[float, bool]:
+        """When a newcomer will have its turn, and whether to wait for that is in vain."""
+        ready_s = self.ready_s(shortfall, waiter, now)
+        in_vain = too_late(ready_s, waiter.expires_at, waiter.call, now)
+        if shortfall.reason is Reason.CAP_REACHED:
+            # Predicted and not known: half the patience is for the error of it.
+            in_vain = in_vain or ready_s > waiter.route.queue.max_age_s / 2
+            waiter.expect(ready_s)
+        if waiter.kind == BOOKED:  # it goes next, whatever stands there
+            in_vain = too_late(shortfall.wait_s, waiter.expires_at, waiter.call, now)
+        return ready_s, in_vain
 
     def ready_s(self, shortfall: Shortfall, waiter: Waiter, now: float) -> float:
         """When a newcomer will have its turn: what it lacks must come, and for those before it too."""

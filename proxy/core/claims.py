@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Final
 
 from proxy.core.cap import Cap
-from proxy.core.policy import TOKENS, BucketPolicy, Per, QuotaPolicy
+from proxy.core.policy import TOKENS, BucketPolicy, OnStoreFailure, Per, QuotaPolicy
 from proxy.core.rounding import NEVER
 from proxy.core.verdict import Reason
 
@@ -15,6 +15,11 @@ CALLER: Final = "caller:"
 
 TOOL: Final = "tool:"
 """How the key of a cap begins that holds for one tool of a route."""
+
+SHARE: Final = OnStoreFailure.SHARE
+
+ANSWER_S: Final = 5.0
+"""A call waits no longer than that for the answer of a shared store, however short its queue."""
 
 Keys = tuple[str, ...]
 Sharing = tuple[Keys, Keys, Keys, Keys]
@@ -27,10 +32,11 @@ class Claims:
     A claim costs one request, and of a bucket that counts tokens `tokens`, as estimated. A cap's permit is
     held until the lease is settled. `receipt` belongs to the store: what it notes at `reserve` to be able to
     undo it at `settle`. `dry` are the claims in dry run (`dry_run.py`), which keep nobody out; None: there
-    are none, or they were not to be had.
+    are none, or they were not to be had. `on_store_failure` is the route's word for when a shared store is
+    out of reach.
     """
 
-    __slots__ = ("buckets", "caps", "dry", "quotas", "receipt", "sharing", "tokens")
+    __slots__ = ("buckets", "caps", "dry", "on_store_failure", "quotas", "receipt", "sharing", "tokens")
 
     def __init__(
         self,
@@ -47,6 +53,7 @@ class Claims:
         self.sharing = sharing
         self.receipt: Any = None
         self.dry: Claims | None = None
+        self.on_store_failure = SHARE
 
     def cost(self, policy: BucketPolicy) -> float:
         """What the call costs of a bucket, in the bucket's unit."""
@@ -91,10 +98,11 @@ class Shortfall:
     refill; but before all a bucket that can never hold so much (`too_dear`, `wait_s` inf). `wait_s` is the
     time until *every* bucket and quota asked for would do; 0.0 when only caps were full, for nobody knows
     when a permit returns. `step_s` is how much later one more call in line would go. Of a full cap, `slots`
-    is how many permits it has. `kept`: it is there, but not for this one.
+    is how many permits it has. `kept`: it is there, but not for this one. `pending`: a store that is far away
+    has been asked, and answers in a moment.
     """
 
-    __slots__ = ("kept", "key", "label", "reason", "slots", "step_s", "wait_s")
+    __slots__ = ("kept", "key", "label", "pending", "reason", "slots", "step_s", "wait_s")
 
     def __init__(
         self,
@@ -105,6 +113,7 @@ class Shortfall:
         label: str,
         slots: int = 0,
         kept: bool = False,
+        pending: bool = False,
     ) -> None:
         self.key = key
         self.reason = reason
@@ -113,10 +122,11 @@ class Shortfall:
         self.label = label
         self.slots = slots
         self.kept = kept
+        self.pending = pending
 
     def ready_at(self, now: float) -> float:
-        """When it is worth trying again; inf for a cap: at a settle, whenever that is."""
-        return NEVER if self.reason is Reason.CAP_REACHED else now + self.wait_s
+        """When it is worth trying again; inf for a cap: at a settle, whenever that is; or at an answer."""
+        return NEVER if self.pending or self.reason is Reason.CAP_REACHED else now + self.wait_s
 
 
 def longer(one: Shortfall, other: Shortfall | None) -> Shortfall:
@@ -158,6 +168,10 @@ class Store(ABC):
     def in_flight(self, key: str) -> int:
         """Permits held under one cap."""
         ...
+
+    def limit_of(self, key: str) -> int | None:  # noqa: ARG002
+        """How many permits of one cap are this process's for now; None: all of them."""
+        return None
 
     @abstractmethod
     def level(self, key: str, policy: BucketPolicy, now: float) -> float:

@@ -66,4 +66,6 @@ def rehearse(
         emit(WouldRefuse(call, upstream, Reason.BREAKER_OPEN, f"upstream:{upstream}"))
     elif dry is not None and (shortfall := store.reserve(dry, now)) is not None:
         claims.dry = None
-        emit(WouldRefuse(call, upstream, shortfall.reason, scope_of(shortfall).removeprefix(APART)))
+        if not shortfall.pending:  # else nobody knows: no call waits for the answer
+            scope = scope_of(shortfall).removeprefix(APART)
+            emit(WouldRefuse(call, upstream, shortfall.reason, scope))

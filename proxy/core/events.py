@@ -140,6 +140,17 @@ class PauseMoved:
         self.why = why
 
 
+class StoreMoved:
+    """This replica stands otherwise with the shared store: `stores/contact.py` has the phases."""
+
+    __slots__ = ("new", "old", "why")
+
+    def __init__(self, old: str, new: str, why: str) -> None:
+        self.old = old
+        self.new = new
+        self.why = why
+
+
 Event = (
     Queued
     | Admitted
@@ -152,5 +163,6 @@ Event = (
     | BreakerMoved
     | CapMoved
     | PauseMoved
+    | StoreMoved
 )
 Emit = Callable[[Event], None]

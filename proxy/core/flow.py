@@ -114,7 +114,7 @@ class Flow:
         What comes free, less what the classes before it are taking; two hundredths are its own in any case.
         `own`: the cap is one caller's, of which the calls of others take nothing.
         """
-        pace = (slots or self._cap.slots) / max(self.service_s, LEAST_SERVICE_S)
+        pace = (slots or self._cap.here) / max(self.service_s, LEAST_SERVICE_S)
         above = 0.0 if own else self.pace.above(rank, now)
         return 1.0 / max(pace - above, GUARD_SHARE * pace)
 
@@ -129,7 +129,7 @@ class Flow:
 
     def is_starved(self, rank: int, slots: int, now: float) -> bool:
         """Do the classes before take all that comes free, but for what is this one's in any case?"""
-        pace = (slots or self._cap.slots) / max(self.service_s, LEAST_SERVICE_S)
+        pace = (slots or self._cap.here) / max(self.service_s, LEAST_SERVICE_S)
         return pace - self.pace.above(rank, now) <= GUARD_SHARE * pace
 
     def held_back(self, rank: int, now: float) -> int:
@@ -141,7 +141,7 @@ class Flow:
         free costs next to nothing, for the others are answered faster; a call that is silent for as long as
         it lasts would hardly notice.
         """
-        slots = self._cap.slots
+        slots = self._cap.here
         if self.service_s < RARE_S * slots or slots < LEAST_SLOTS or not self.pace.any_above(rank, now):
             return 0
         classes = min(rank, 2)
@@ -154,7 +154,7 @@ class Flow:
         above = sum(each.granted for each in self._classes[:rank])
         above = min(above / granted, MOST_ABOVE) if granted else 0.0
         # With n kept free, all are taken for above^n of the time; then the next comes free after so long:
-        wait_s = self.service_s / (self._cap.slots * (1.0 - above))
+        wait_s = self.service_s / (self._cap.here * (1.0 - above))
         bearable = BEARABLE_SHARE * self.silent_s / wait_s
         if bearable >= 1.0 or above <= 0.0:
             return 0

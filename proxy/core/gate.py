@@ -13,7 +13,7 @@ from typing import Final
 from proxy.core.breaker import UNCOUNTED, Machine
 from proxy.core.call import Call
 from proxy.core.checks import Checks, too_late
-from proxy.core.claims import Claims, Shortfall, Store, scope_of
+from proxy.core.claims import ANSWER_S, Claims, Shortfall, Store, scope_of
 from proxy.core.dry_run import rehearse
 from proxy.core.events import Admitted, Emit, Left, Queued, Returned, Settled, WouldQueue
 from proxy.core.grant import Grant
@@ -116,23 +116,18 @@ class Gate:
     ) -> Refusal | Waiter:
         route = self._routes[call.route]
         expires_at = min(now + route.queue.max_age_s, call.deadline)
-        if not self.room.size and too_late(shortfall.wait_s, expires_at, call, now):
+        if pending := shortfall.pending:  # no queue is too full to wait for an answer to come
+            expires_at = min(max(expires_at, now + ANSWER_S), call.deadline)
+        elif not self.room.size and too_late(shortfall.wait_s, expires_at, call, now):
             return self.promises.short(shortfall, call, target, shortfall.wait_s, now)  # the cheap way
         kind = BOOKED if booked else self._checks.kind(call, target)
         waiter = Waiter(call, target, route, claims, kind, going=call.going, since=now, expires_at=expires_at)
-        ready_s = self._checks.ready_s(shortfall, waiter, now)
-        in_vain = too_late(ready_s, expires_at, call, now)
-        if shortfall.reason is Reason.CAP_REACHED:
-            # Predicted and not known: half the patience is for the error of it.
-            in_vain = in_vain or ready_s > route.queue.max_age_s / 2
-            waiter.expect(ready_s)
-        if booked:
-            in_vain = too_late(shortfall.wait_s, expires_at, call, now)  # it goes next, whatever stands there
-        if not may_wait or in_vain or not (route.queue.size or booked):
+        ready_s, in_vain = self._checks.prospect(shortfall, waiter, now)
+        if not pending and (not may_wait or in_vain or not (route.queue.size or booked)):
             if route.queue.dry_size and may_wait and not in_vain:
                 self._emit(WouldQueue(call, target.name, shortfall.reason, scope_of(shortfall)))
             return self.promises.short(shortfall, call, target, ready_s, now)
-        is_full = not booked and self.room.lanes.is_full(route, call.size)
+        is_full = not (booked or pending) and self.room.lanes.is_full(route, call.size)
         displaces = is_full
         while is_full:
             last = self.room.lanes.displaceable(route, waiter)
@@ -191,11 +186,16 @@ class Gate:
         if self.watch.paused:
             for target in self.watch.due(now):
                 self._look(target, now, _NONE)
-        opened = self.room.lines.opened((), now)
-        if opened:
+        if opened := self.room.lines.opened((), now):
             self._serve(opened, now)
         while (waiter := self.room.expired(now)) is not None:
             self._expire(waiter, now)
+
+    def opened(self, keys: list[str], now: float) -> None:
+        """A shared store has answered: there may be room under these that was not before."""
+        for target in self.targets.values():
+            target.cap.lease(self.store.limit_of(target.cap.key))
+        self._serve(self.room.lines.opened(keys, now), now)
 
     def next_at(self) -> float:
         """When `advance` will next have something to do; inf when never."""

@@ -55,6 +55,7 @@ class Plans:
             known = self._known[asked] = claims_of(call, target, route, self._callers)
         sharing, dry = known.keys_by_sharing(), known.dry
         claims = Claims(known.caps, known.buckets, known.quotas, call.tokens, sharing)
+        claims.on_store_failure = route.on_store_failure
         if dry is not None:
             claims.dry = Claims(dry.caps, dry.buckets, dry.quotas, call.tokens)
         return claims
@@ -73,7 +74,7 @@ def claims_of(
     if target.pause is not None and call.rank in target.pause.policy.ranks:
         caps.insert(0, (target.pause.cap, True))  # first: it is the reason to tell
     if route.cap is not None:
-        caps.append((Cap(route.cap.key, route.cap.slots), route.cap.enforce))
+        caps.append((Cap(route.cap.key, route.cap.slots, route.cap.slots), route.cap.enforce))
     buckets = _keyed(route.buckets, call, target, route)
     if route.counts_tokens and not call.tokens:
         buckets = [row for row in buckets if row[1].unit is not TOKENS]
@@ -82,11 +83,11 @@ def claims_of(
         if tool is not None:
             if tool.slots is not None:
                 key = f"{TOOL}{route.name}/{call.tool}"
-                caps.append((Cap(key, tool.slots), tool.enforce))
+                caps.append((Cap(key, tool.slots, tool.slots), tool.enforce))
             buckets += _keyed(tool.buckets, call, target, route)
     caller = callers.get(call.caller) or callers.get(ANY_CALLER)
     if caller is not None:
-        caps.append((Cap(CALLER + call.caller, caller.slots), caller.enforce))
+        caps.append((Cap(CALLER + call.caller, caller.slots, caller.slots), caller.enforce))
     return dry_run.claims_in(caps, buckets, _keyed(route.quotas, call, target, route), call.tokens)
 
 

@@ -10,7 +10,7 @@ from proxy.core.instants import Instants
 from proxy.core.orders import GUARD_SHARE
 from proxy.core.pause import PAUSE
 from proxy.core.repeats import EARLY_S
-from proxy.core.rounding import ROUNDING_S
+from proxy.core.rounding import NEVER, ROUNDING_S
 from proxy.core.target import Target
 from proxy.core.tickets import Ticket, Tickets
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Reason, Refusal
@@ -102,6 +102,9 @@ class Promises:
         """
         if shortfall.reason is Reason.TOO_DEAR:
             return Refusal(Reason.TOO_DEAR, scope_of(shortfall), limit=shortfall.label)
+        if shortfall.reason is Reason.STORE_DOWN:
+            back_s = shortfall.wait_s if shortfall.wait_s < NEVER else shortfall.step_s
+            return self.apart_from(Reason.STORE_DOWN, "store", back_s, 0.0, now)
         if shortfall.key.startswith(PAUSE):
             scope = f"upstream:{target.name}"
             return self.in_line(Reason.PAUSED, scope, PAUSED_S, target.step_s, now, call=call)

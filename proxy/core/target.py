@@ -69,7 +69,7 @@ class Target:
     @property
     def step_s(self) -> float:
         """The mean time between two permits that come free when all are taken."""
-        return self.flow.service_s / self.cap.slots
+        return self.flow.service_s / self.cap.here
 
     def adopt(self, policy: UpstreamPolicy) -> None:
         """Follow a new policy; what was counted stays."""
@@ -248,6 +248,8 @@ class Target:
             self._fit()
 
     def _adopt_cap(self, policy: CapPolicy) -> None:
+        # What is learnt is each replica's own: it answers to what this one sends.
+        self.cap.shared = policy.slots if policy.adaptive is None and policy.enforce else 0
         if policy.adaptive is None:
             self.learner = None
         elif self.learner is None:

@@ -16,6 +16,7 @@ from proxy.settings.document import Document
 from proxy.settings.environment import WrongValueError, shown
 from proxy.settings.nearest import advice
 from proxy.settings.problems import Path
+from proxy.settings.store import store_url
 from proxy.settings.written import classes_of, items, mapping, repeated
 
 Fault = tuple[Path, str]
@@ -26,6 +27,7 @@ def note_contradictions(document: Document) -> None:
     written = document.value
     for path, message in (
         *_admin(written),
+        *_store(mapping(written.get("store"))),
         *_priorities(written),
         *_callers(document),
         *_upstreams(written),
@@ -95,17 +97,7 @@ def _upstreams(written: dict[str, object]) -> Iterator[Fault]:
         tls = mapping(upstream.get("tls"))
         if tls and isinstance(url := upstream.get("url"), str) and url.startswith("http://"):
             yield ("upstreams", name, "tls"), "has no effect on an http:// url; write https://, or remove it"
-        if ("cert" in tls) != ("key" in tls):
-            here, there = ("cert", "key") if "cert" in tls else ("key", "cert")
-            yield (
-                ("upstreams", name, "tls", here),
-                f"needs {there} beside it; write tls.{there}, or remove it",
-            )
-        if "ca" in tls and tls.get("verify") is False:
-            yield (
-                ("upstreams", name, "tls", "verify"),
-                "contradicts ca: nothing is verified; remove one of them",
-            )
+        yield from _certificates(tls, ("upstreams", name, "tls"))
         classes = classes_of(written)
         for at, lane in enumerate(items(mapping(upstream.get("pause_when")).get("lanes"))):
             if isinstance(lane, str) and classes and lane not in classes:
@@ -123,6 +115,27 @@ def _upstreams(written: dict[str, object]) -> Iterator[Fault]:
                 ("upstreams", name, "connections", "max"),
                 f"{most} is below the upstream's concurrency of {cap}; write {cap} or more, or lower that",
             )
+
+
+def _store(store: dict[str, object]) -> Iterator[Fault]:
+    try:
+        url = store_url(store.get("url"))
+    except WrongValueError:
+        return
+    if url.tls:
+        yield from _certificates(store, ("store",))
+        return
+    for word in ("ca", "cert", "key", "verify"):
+        if word in store:
+            yield ("store", word), "has no effect without TLS; write rediss:// in url, or remove it"
+
+
+def _certificates(section: dict[str, object], path: Path) -> Iterator[Fault]:
+    if ("cert" in section) != ("key" in section):
+        here, there = ("cert", "key") if "cert" in section else ("key", "cert")
+        yield (*path, here), f"needs {there} beside it; write {path[-1]}.{there}, or remove it"
+    if "ca" in section and section.get("verify") is False:
+        yield (*path, "verify"), "contradicts ca: nothing is verified; remove one of them"
 
 
 def _bounds(adaptive: dict[str, object], path: Path) -> Iterator[Fault]:

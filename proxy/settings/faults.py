@@ -13,8 +13,6 @@ from proxy.settings.nearest import nearest
 from proxy.settings.problems import Path, dotted
 
 LATER: Final = {
-    "on_store_failure": "remove it: `store: memory` cannot be lost",
-    "safe_for": "remove it: `store: memory` cannot be lost",
     "prices": "remove it; buckets and quotas count requests",
     "preset": "write url, dialect and what else the upstream needs",
 }

@@ -15,6 +15,7 @@ from proxy.core.policy import (
     BucketPolicy,
     CallerPolicy,
     CapPolicy,
+    OnStoreFailure,
     PausePolicy,
     Per,
     Policy,
@@ -142,6 +143,7 @@ def _route(route: Route, classes: Sequence[str]) -> RoutePolicy:
         cap=None if route.concurrency is None else _cap(here, route.concurrency),
         tools={name: _tool(tool, f"tool:{route.name}/{name}") for name, tool in route.tools.items()},
         upstream=route.upstream,
+        on_store_failure=OnStoreFailure(route.on_store_failure),
     )
 
 

@@ -31,10 +31,11 @@ def reread(path: Path, env: Mapping[str, str], current: Settings) -> Settings | 
     for key, now, wanted in (
         (("listen",), current.listen, settings.listen),
         (("admin", "listen"), current.admin.listen, settings.admin.listen),
-        (("store",), current.store, settings.store),
     ):
         if now != wanted:
             document.fault(key, f"cannot change while the proxy runs; write {now} again, or restart it")
+    if current.store != settings.store:  # its url may hold a secret, and is not repeated
+        document.fault(("store",), "cannot change while the proxy runs; write it as it was, or restart it")
     return SettingsError(document.problems) if document.problems else settings
 
 

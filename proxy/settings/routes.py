@@ -46,6 +46,9 @@ Per = Annotated[
 ]
 ToolPer = Annotated[Literal["caller", "run", "tool"], BeforeValidator(one_of("caller", "run", "tool"))]
 RefuseAs = Annotated[Literal["result", "error", "http"], BeforeValidator(one_of("result", "error", "http"))]
+OnStoreFailure = Annotated[
+    Literal["share", "refuse", "open"], BeforeValidator(one_of("share", "refuse", "open"))
+]
 Pressure = Annotated[
     float,
     BeforeValidator(pressure),
@@ -196,6 +199,15 @@ class Route(Section):
         examples=[{"*": {"concurrency": 8}}],
     )
     mcp: Mcp = Field(default_factory=Mcp, description="For routes to an MCP upstream.")
+    on_store_failure: OnStoreFailure = Field(
+        default="share",
+        description=(
+            "For calls while the shared store has been lost for longer than store.safe_for. share: go on as "
+            "before, with everything divided by the replicas last seen. refuse: 503, store_down. open: each "
+            "replica enforces the whole of it alone, as if there were no other. Envoy's failure_mode_deny "
+            "knows refuse and letting all pass. No effect with memory."
+        ),
+    )
     stop_status: StopStatus = Field(
         default=400,
         description="Status of a refusal that is final: 400 ends the retries of every client measured.",

@@ -1,10 +1,10 @@
-"""What the YAML may say at its top; `upstreams.py`, `routes.py` and `inbound.py` hold the larger parts."""
+"""What the YAML may say at its top; the larger parts have files of their own."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -13,21 +13,12 @@ from proxy.settings.environment import WrongValueError
 from proxy.settings.inbound import CallerConnections, Forwarded, Headers
 from proxy.settings.routes import Route
 from proxy.settings.section import Section
+from proxy.settings.store import WhereCounted
 from proxy.settings.units import DurationOrZero, Size
 from proxy.settings.upstreams import Upstream
 from proxy.settings.words import CallerKey, HeaderName, Listen, Name, Secret, Text, Weight
 
 DEFAULT_CLASSES = ("critical", "normal", "background")
-
-
-def _store(value: object) -> str:
-    if value == "memory":
-        return "memory"
-    if isinstance(value, str) and value.startswith(("redis", "valkey")):
-        raise WrongValueError(
-            "a shared store is not built yet in this release; write memory, and run one replica"
-        )
-    raise WrongValueError("the counts can be kept in memory only; write memory")
 
 
 class AtLeastOne:
@@ -52,9 +43,6 @@ def _at_least_one(value: object) -> object:
     if isinstance(value, list | dict) and not value:
         raise WrongValueError("at least one is needed here; write one")
     return value
-
-
-Store = Annotated[Literal["memory"], BeforeValidator(_store)]
 
 
 class Admin(Section):
@@ -141,7 +129,14 @@ class Settings(Section):
         description="HOST:PORT of the data plane: agents' base URLs.",
     )
     admin: Admin = Field(default_factory=Admin, description="The control plane.")
-    store: Store = Field(default="memory", description="Where counts are kept.")
+    store: WhereCounted = Field(
+        default="memory",
+        validate_default=True,
+        description=(
+            "Where counts are kept: memory, of one process; or the URL of a Redis or Valkey, alone or in a "
+            "mapping, whose counts all replicas and workers share."
+        ),
+    )
     priority: Priority = Field(default_factory=Priority, description="Classes of urgency.")
     callers: Callers = Field(default_factory=Callers, description="Who is charged.")
     drain_s: DurationOrZero = Field(

@@ -11,7 +11,7 @@ from typing import Final, TextIO
 
 from proxy.core.breaker import OPEN
 from proxy.core.call import Call
-from proxy.core.events import BreakerMoved, CapMoved, PauseMoved, WouldQueue, WouldRefuse
+from proxy.core.events import BreakerMoved, CapMoved, PauseMoved, StoreMoved, WouldQueue, WouldRefuse
 from proxy.core.verdict import Reason, Refusal, status_of
 from proxy.telemetry.lines import Lines
 
@@ -112,6 +112,14 @@ class Log:
             logging.INFO,
             ("cap_moved", moved.why, moved.upstream),
             lambda: {"upstream": moved.upstream, "old": moved.old, "new": moved.new, "why": moved.why},
+        )
+
+    def store_moved(self, moved: StoreMoved) -> None:
+        """This replica stands otherwise with the shared store."""
+        self._lines.write(
+            logging.INFO if moved.new in ("shared", "learning") else logging.WARNING,
+            ("store_moved", moved.new),
+            lambda: {"old": moved.old, "new": moved.new, "detail": moved.why},
         )
 
     def pause_moved(self, moved: PauseMoved) -> None:

@@ -24,6 +24,7 @@ from proxy.core.events import (
     Refused,
     Returned,
     Settled,
+    StoreMoved,
     WouldQueue,
     WouldRefuse,
 )
@@ -96,6 +97,7 @@ class Telemetry:
             BreakerMoved: self._breaker_moved,
             CapMoved: self._cap_moved,
             PauseMoved: self._pause_moved,
+            StoreMoved: log.store_moved if log else lambda _: None,
         }
         self.registry = CollectorRegistry()
         self.registry.register(self)

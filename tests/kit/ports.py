@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 ANY_PORTS = "listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n"
 """The top of a configuration: listen on ports that the system chooses."""
+
+RESERVED = range(11000, 21000)
+BUS = 10000
+"""Ports below those the system chooses; a Redis of a cluster takes the one this far above, too."""
 
 
 _HELD: list[socket.socket] = []
@@ -34,3 +39,24 @@ def stuck_port() -> Iterator[int]:
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
         yield port
+
+
+def reserved_port() -> socket.socket:
+    """A port for a server in a process of its own, ours until the socket is closed, whichever server ends.
+
+    It lies where the system gives out none, and nobody listens on it. The socket is a UDP one, so that TCP
+    is free for the server; who reserves ports in this way, in whichever process, never gets the same.
+    """
+    for port in random.sample(RESERVED, len(RESERVED)):
+        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            held.bind(("127.0.0.1", port))
+            for used in (port, port + BUS):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", used))
+        except OSError:
+            held.close()
+        else:
+            return held
+    raise AssertionError("no port is free")

@@ -110,6 +110,28 @@ async def test_explain_knows_callers_caps_pauses_and_retries(tmp_path):
     assert "caller:anonymous: 9 in flight" in out
 
 
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("share", "each replica goes on with its share"),
+        ("refuse", "503, store_down"),
+        ("open", "each replica enforces the whole of it alone"),
+    ],
+)
+async def test_explain_names_the_store_without_its_password_and_what_happens_without_it(
+    tmp_path, choice, said
+):
+    file = tmp_path / "shared.yaml"
+    file.write_text(
+        "store: {url: 'rediss://ops:hunter2@cache/2', safe_for: 90s}\n"
+        "upstreams: {a: {url: 'http://127.0.0.1:9', dialect: rest}}\n"
+        f"routes: [{{name: web, path: /web, upstream: a, on_store_failure: {choice}}}]\n"
+    )
+    code, out, err = await ran("explain", str(file), "GET", "/web/x")
+    assert (code, err) == (0, "")
+    assert f"store      rediss://ops:***@cache:6379/2\n           lost for 90s: {said}\n" in out
+
+
 async def test_explain_never_prints_a_credential():
     call = ["explain", str(CONFIG / "demo.yaml"), "GET", "/tools/search"]
     _, out, _ = await ran(*call, "-H", "authorization: Bearer sk-secret")

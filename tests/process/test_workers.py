@@ -52,11 +52,23 @@ async def test_workers_need_a_store_that_they_share_and_the_refusal_says_why_and
         "--workers 4",
         "`store: memory`",
         "4 times every cap",
+        "write `store: redis://…`",
         "--workers 1",
         "--counts-per-worker",
     ):
         assert words in err
+    assert "not built yet" not in err
     assert "Traceback" not in err
+
+
+async def test_workers_with_a_store_that_they_share_need_no_leave(tmp_path):
+    """The next check ends it, before anything is asked of that store."""
+    file = tmp_path / "proxy.yaml"
+    file.write_text(f"store: redis://127.0.0.1:1\nadmin: {{listen: '127.0.0.1:65535'}}\n{GOOD}")
+    code, _, err = await ran("serve", str(file), "--workers", "2")
+    assert code == 2
+    assert "needs a store" not in err
+    assert "admin.listen" in err
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two"])

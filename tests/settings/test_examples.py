@@ -25,7 +25,7 @@ ENV = {
         "NIGHTLY_KEY",
         "OPENAI_API_KEY",
     )
-}
+} | {"REDIS_URL": "rediss://:secret@redis.internal:6379/0"}
 
 
 def faults(text: str) -> list[str]:
@@ -39,8 +39,8 @@ def keys_of(schema: dict) -> set[str]:
     return {key for section in sections for key in section.get("properties", {})}
 
 
-def test_there_are_three_examples() -> None:
-    assert [file.name for file in EXAMPLES] == ["agent-team.yaml", "demo.yaml", "openai-anthropic.yaml"]
+def test_there_are_four_examples() -> None:
+    assert [file.stem for file in EXAMPLES] == ["agent-team", "demo", "openai-anthropic", "replicas"]
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)

@@ -56,6 +56,31 @@ def test_addresses_cannot_change_while_the_proxy_runs(file: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "store: redis://:hunter2@h"),
+        ("store: redis://:hunter2@h", ""),
+        ("store: redis://:hunter2@h", "store: redis://:hunter3@h"),
+        ("store: redis://h", "store: {url: redis://h, namespace: other}"),
+    ],
+)
+def test_the_store_cannot_change_while_the_proxy_runs(file: Path, before: str, after: str) -> None:
+    file.write_text(f"{before}\n{SMALLEST}")
+    current = load(file, {})
+    file.write_text(f"{after}\n{SMALLEST}")
+    assert str(reread(file, {}, current)).replace(str(file), "FILE") == (
+        "FILE:1: store: cannot change while the proxy runs; write it as it was, or restart it"
+    )
+
+
+def test_a_store_that_is_written_otherwise_and_means_the_same_is_no_change(file: Path) -> None:
+    file.write_text(f"store: valkey://h\n{SMALLEST}")
+    current = load(file, {})
+    file.write_text(f"store: {{url: 'redis://h:6379/0', timeout: 0.05s}}\n{SMALLEST}")
+    assert isinstance(reread(file, {}, current), Settings)
+
+
 def test_a_file_that_is_gone_is_told(file: Path) -> None:
     current = load(file, {})
     file.unlink()

@@ -1,0 +1,207 @@
+"""A replica's slice of one shared bucket: what it may grant by itself until its lease ends.
+
+It answers calls at once, gathers what it was asked for, and takes part in trips to the ledger (`ledger.py`):
+`ask` before, `told` after, or `missed` where no answer came. While a trip lasts nothing is granted that it
+might take away. Times are monotonic seconds of this process.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.core.bucket_trade import UNKNOWN, BucketAsk, BucketTold
+from proxy.core.demand import TRIP_S, Demand
+from proxy.core.ledger import LEASE_S
+from proxy.core.rounding import NEVER, ROUNDING_S
+
+STOCK_S: Final = 0.5
+STOCK_CALLS: Final = 3
+"""A slice is to last so long at the demand of late, beside what its rate brings, and for so many calls more:
+what comes by chance is to find room in it, and what does not come is not to be lost."""
+
+SOON: Final = 0.7
+"""After so much of the time between two trips, a hot key's next may set out for less than a good stock."""
+
+
+class BucketSlice:
+    """Of one bucket: `level` tokens at the time `at`, growing by `rate` up to `bound`, until `until`.
+
+    `shared` is what was left in the ledger when it was last told, and `free` the rate at which that grew.
+    """
+
+    __slots__ = (
+        "_old_rate", "_sent_at", "alone", "at", "back", "bound", "burst", "demand", "free", "full_rate",
+        "heard", "known", "level", "need", "rate", "shared", "told_at", "until",
+    )  # fmt: skip
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self.full_rate = rate
+        self.burst = burst
+        self.demand = Demand(now)
+        self.level = 0.0
+        self.at = now
+        self.rate = 0.0
+        self.bound = 0.0
+        self.until = NEVER
+        self.back = 0.0  # to be handed back at the next trip; below 0: spent beyond what there was
+        self.need = 0.0
+        self.known = False
+        self.heard = False
+        self.alone = False
+        self.shared = 0.0
+        self.free = 0.0
+        self.told_at = now
+        self._old_rate = 0.0
+        self._sent_at = now
+
+    def refill(self, now: float) -> None:
+        """Bring the level forward; when the lease has ended nothing is left of it."""
+        if now >= self.until:
+            self.rate = 0.0
+            self.bound = 0.0
+            self.level = min(self.level, 0.0)
+            self.until = NEVER
+        elif self.rate > 0.0 and now > self.at and self.level < self.bound:
+            self.level = min(self.bound, self.level + self.rate * (now - self.at))
+        self.at = now
+
+    def shared_at(self, now: float) -> float:
+        """What is left in the ledger by now, if nobody else took of it."""
+        return min(self.burst, self.shared + self.free * (now - self.told_at))
+
+    def may_fetch(self, cost: float, now: float) -> bool:
+        """Is it worth a trip, out of turn? Of a hot key not for every token that another left."""
+        if not self.known or now >= self.told_at + 2 * TRIP_S:
+            return True  # nothing is known, or nothing that may still be true
+        least = cost - self.level
+        if self.rate > 0.0:
+            worthwhile = self.demand.per_s * STOCK_S / 2
+            if now >= self.told_at + SOON * TRIP_S:
+                worthwhile = min(worthwhile, self.bound / 2)
+            least = max(least, worthwhile)
+        return self.shared_at(now) >= least - ROUNDING_S * self.full_rate
+
+    def wait_s(self, cost: float, now: float) -> float:
+        """Seconds until `cost` is there by itself, or is worth fetching; as far as can be told."""
+        lacking = cost - self.level
+        own_s = lacking / self.rate if self.rate > 0.0 and cost <= self.bound else NEVER
+        if self.free > 0.0 and self.rate <= 0.0:
+            own_s = min(own_s, max(0.0, lacking - self.shared_at(now)) / self.free)
+        return max(ROUNDING_S, min(own_s, TRIP_S + lacking / self.full_rate))
+
+    def step_s(self, cost: float) -> float:
+        """How much later one more such call would go."""
+        return cost / (self.rate or self.free or self.full_rate)
+
+    def give_back(self, cost: float, now: float) -> None:
+        """Tokens that were spent and not used; what does not fit in here goes back with the next trip."""
+        self.refill(now)
+        fits = max(0.0, min(cost, self.bound - self.level))
+        self.level += fits
+        self.back += cost - fits
+
+    def overspend(self, cost: float, now: float) -> None:
+        """Tokens were used beyond what was granted: what is not here of them is owed to the ledger."""
+        self.refill(now)
+        self.level -= cost
+        if self.level < 0.0:
+            self.back += self.level
+            self.level = 0.0
+
+    def want(self, cost: float) -> None:
+        """A call lacks so much of it."""
+        self.need += cost
+
+    @property
+    def is_idle(self) -> bool:
+        """Is there nothing to say of it on a trip?"""
+        return not (self.rate or self.bound or self.back or self.need or self.level) and not (
+            self.demand.is_hot
+        )
+
+    def is_full(self, now: float) -> bool:
+        """Is nothing missing, as far as is known?"""
+        return not self.heard or self.shared_at(now) >= self.burst
+
+    def ask(self, now: float) -> BucketAsk:
+        """Set out: from here on only what is kept is granted."""
+        self.refill(now)
+        self.demand.look(now)
+        hot = self.demand.is_hot
+        room = self.demand.per_s * STOCK_S + STOCK_CALLS * self.demand.dearest if hot else 0.0
+        keep = max(0.0, min(self.level, max(room, self.need)))
+        ask = BucketAsk(
+            self.full_rate,
+            self.burst,
+            keep=keep,
+            back=self.level - keep + self.back,
+            demand=self.demand.per_s if hot else 0.0,
+            need=min(self.burst, keep + self.need),
+            room=room,
+            unit=max(self.demand.dearest, ROUNDING_S),
+            left=self.shared_at(now) if self.heard else UNKNOWN,
+        )
+        self.level = keep
+        self.back = 0.0
+        self.need = 0.0
+        self._old_rate, self.rate = self.rate, 0.0
+        self._sent_at = now
+        return ask
+
+    def ask_alone(self, now: float) -> BucketAsk:
+        """Set out while alone: tell what is known, and go on as before."""
+        self._old_rate, self._sent_at = 0.0, now
+        left = self.shared_at(now) if self.heard else UNKNOWN
+        return BucketAsk(self.full_rate, self.burst, unit=max(self.demand.dearest, ROUNDING_S), left=left)
+
+    def told(self, told: BucketTold, now: float) -> None:
+        """Back with an answer."""
+        if told.void:
+            self.level = min(self.level, 0.0)
+        # At which instant the ledger answered is not known: it grew by the lesser of both rates at least.
+        grown = min(self._old_rate, told.rate) * (now - self._sent_at)
+        self.rate = told.rate
+        self.bound = told.bound
+        self.level = min(told.bound, self.level + told.tokens + grown)
+        self.at = now
+        self.until = self._sent_at + LEASE_S
+        self.known = self.heard = True
+        self.alone = False
+        self.shared = told.level
+        self.free = told.free
+        self.told_at = self._sent_at
+
+    def learning(self, now: float) -> None:
+        """Back with nothing: the ledger is learning, and what was held is held until its lease ends."""
+        self.rate = self._old_rate
+        self.level = min(self.bound, self.level + self.rate * (now - self._sent_at))
+        self.at = now
+
+    def put_back(self) -> None:
+        """What came to be spent at once, and was not, is to go back."""
+        if self.rate <= 0.0 and not self.alone and self.level > 0.0:
+            self.back += self.level
+            self.level = 0.0
+
+    def missed(self, now: float, *, heard: bool) -> None:
+        """No answer came. If the ledger may have heard, what was kept may be spent, but grows no more."""
+        if not heard:
+            self.learning(now)
+        self.known = False
+
+    def stand_alone(self, rate: float, bound: float, now: float) -> None:
+        """The ledger is lost: so much is its own from now on, and of what was in the ledger nothing."""
+        self.refill(now)
+        if self.alone and self.rate == rate:
+            self.bound = max(self.bound, bound)  # for a call that is dearer than those before
+            return
+        self.rate, self.bound, self.until = rate, bound, NEVER
+        self.level = min(self.level, bound)
+        self.alone = self.heard = True  # the ledger is to know, once it is back, that nothing is left
+        self.shared = self.free = 0.0
+
+    def end_lease(self, now: float) -> None:
+        """What is held is its own no longer."""
+        self.until = now
+        self.refill(now)
+        self.alone = self.known = False

@@ -1,0 +1,217 @@
+"""The slices that one replica holds of the shared ledger, and its trips there.
+
+A slice is made when a key is first asked for, and forgotten when there is nothing more to say of it. A trip
+carries what is urgent at once, and in turn all that is in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from proxy.core.bucket_slice import BucketSlice
+from proxy.core.bucket_trade import BucketTold
+from proxy.core.cap import Cap
+from proxy.core.cap_slice import CapSlice
+from proxy.core.cap_trade import CapTold
+from proxy.core.demand import TRIP_S
+from proxy.core.ledger import Ask, Reply, Trip
+from proxy.core.policy import BucketPolicy, QuotaPolicy
+from proxy.core.quota_slice import QuotaSlice
+from proxy.core.quota_trade import QuotaTold
+from proxy.stores.contact import Contact
+
+MOST_ASKS: Final = 400
+"""In one trip: about four milliseconds of Redis's time. The others go with the next, at once."""
+
+OWED_S: Final = 0.025
+"""How soon to ask again for permits that others are to let go of; doubled each time, up to the usual."""
+
+Slice = BucketSlice | CapSlice | QuotaSlice
+
+
+class Holdings:
+    """The slices of one process, by key. `wake` is called when a trip should not wait for its turn.
+
+    A trip is `pack`ed, and ends with exactly one of `unpack` and `missed`, before the next; then `put_back`.
+    """
+
+    def __init__(self, replica: str, contact: Contact) -> None:
+        self.replica = replica
+        self.contact = contact
+        self.wake: Callable[[], None] = _nobody
+        self.buckets: dict[str, BucketSlice] = {}
+        self.caps: dict[str, CapSlice] = {}
+        self.quotas: dict[str, QuotaSlice] = {}
+        self._urgent: dict[str, Slice] = {}
+        self._in_turn: dict[str, Slice] = {}  # still to go with the trip in turn
+        self._owed: dict[str, CapSlice] = {}
+        self._owed_s = OWED_S
+        self._number = 0
+        self._packed: list[tuple[str, Slice]] = []
+        self._packed_at = 0.0
+        self._came: list[BucketSlice] = []
+        self._turn_at = 0.0
+
+    def bucket(self, key: str, policy: BucketPolicy, now: float) -> BucketSlice:
+        """A new slice, of nothing yet."""
+        bucket = self.buckets[key] = BucketSlice(policy.rate_per_s, policy.burst, now)
+        return bucket
+
+    def cap(self, key: str, cap: Cap) -> CapSlice:
+        """A new slice, of nothing yet."""
+        permits = self.caps[key] = CapSlice(cap.shared)
+        return permits
+
+    def quota(self, key: str, policy: QuotaPolicy, now: float) -> QuotaSlice:
+        """A new slice, of nothing yet."""
+        quota = self.quotas[key] = QuotaSlice(policy.amount, policy.window_s, now)
+        return quota
+
+    def hurry(self, key: str, each: Slice) -> None:
+        """It should go with a trip at once."""
+        is_first = not self._urgent
+        self._urgent[key] = each
+        if is_first:
+            self.wake()
+
+    def end_leases(self, now: float) -> None:
+        """The ledger has learnt, and counts from here on: what was spent alone is over."""
+        for bucket in self.buckets.values():
+            bucket.end_lease(now)
+        for permits in self.caps.values():
+            permits.end_lease()
+        for quota in self.quotas.values():
+            quota.end_lease()
+
+    def due_at(self, now: float) -> float:
+        """When the next trip should set out."""
+        contact = self.contact
+        if not contact.may_hurry:
+            return contact.next_at
+        if self._urgent or self._in_turn:
+            return now
+        at = min(self._turn_at, contact.next_at)
+        if self._owed:
+            at = min(at, self._packed_at + self._owed_s)
+        return at
+
+    def pack(self, now: float, *, leaving: bool = False) -> Trip:
+        """Set out: what is asked of the ledger, in this one trip."""
+        contact = self.contact
+        contact.look(now)
+        if contact.rejoins:
+            self.end_leases(now)
+        in_turn = now >= self._turn_at or leaving or not contact.is_calm
+        if in_turn:
+            self._turn_at = now + TRIP_S
+            self._in_turn = self._in_use(now)
+        for key, permits in self._owed.items():
+            self._urgent[key] = permits
+        packed = list(self._urgent.items())[:MOST_ASKS]
+        packed += [row for row in self._in_turn.items() if row[0] not in self._urgent][
+            : MOST_ASKS - len(packed)
+        ]
+        asks: list[tuple[str, Ask]] = []
+        for key, each in packed:
+            asks.append((key, self._ask(each, now, in_turn=in_turn)))
+            self._urgent.pop(key, None)
+            self._in_turn.pop(key, None)
+        self._packed, self._packed_at = packed, now
+        self._number += 1
+        return Trip(self.replica, self._number, asks, seq=contact.seq, safe=contact.is_alone, leaving=leaving)
+
+    def unpack(self, reply: Reply, now: float) -> list[str]:
+        """Back with a reply. The keys under which there may be room that was not before."""
+        contact, sent_at = self.contact, self._packed_at
+        was_alone = contact.is_alone
+        contact.heard(reply.seq, reply.replicas, reply.learning_s, sent_at, now)
+        packed, self._packed = self._packed, []
+        if contact.is_alone:
+            return []  # all goes on as it was until the ledger has learnt
+        if was_alone:
+            self.end_leases(now)
+        opened: list[str] = []
+        for (key, each), told in zip(packed, reply.told, strict=True):
+            if isinstance(each, BucketSlice) and isinstance(told, BucketTold):
+                each.told(told, now)
+                self._came.append(each)
+            elif isinstance(each, CapSlice) and isinstance(told, CapTold):
+                each.told(told)
+                self._follow_up(key, each)
+            elif isinstance(each, QuotaSlice) and isinstance(told, QuotaTold):
+                each.told(told, sent_at)
+            elif isinstance(each, BucketSlice):
+                each.learning(now)
+            opened.append(key)
+        self._owed_s = min(2 * self._owed_s, TRIP_S) if self._owed else OWED_S
+        return opened
+
+    def missed(self, why: str, now: float, *, heard: bool = True) -> list[str]:
+        """Back without a reply. The keys of those who waited for it, once it is known what becomes of them.
+
+        `heard`: the ledger may have heard it.
+        """
+        packed, self._packed = self._packed, []
+        alone = self.contact.is_alone
+        for key, each in packed:
+            if isinstance(each, BucketSlice):
+                if not alone:
+                    each.missed(now, heard=heard)
+            elif not alone:
+                each.missed()
+            self._urgent[key] = each
+        self.contact.missed(why, self._packed_at, now)
+        if self.contact.is_hoping:
+            return []
+        waited = list(self._urgent)
+        self._urgent.clear()
+        self._owed.clear()
+        return waited
+
+    def put_back(self) -> None:
+        """Whoever waited has been served: what came for them to be spent at once, and was not, goes back."""
+        for each in self._came:
+            each.put_back()
+        self._came.clear()
+
+    # ── within ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _ask(self, each: Slice, now: float, *, in_turn: bool) -> Ask:
+        alone = self.contact.is_alone
+        if isinstance(each, CapSlice):
+            return each.ask(now, in_turn=in_turn, alone=alone)
+        if isinstance(each, BucketSlice):
+            return each.ask_alone(now) if alone else each.ask(now)
+        return each.ask(now)
+
+    def _follow_up(self, key: str, permits: CapSlice) -> None:
+        if permits.owed > 0 and (permits.fails or permits.need):
+            self._owed[key] = permits
+        else:
+            self._owed.pop(key, None)
+        if permits.lets_go:
+            self.hurry(key, permits)
+
+    def _in_use(self, now: float) -> dict[str, Slice]:
+        """All that there is something to say of. What is as good as never heard of is forgotten."""
+        for key in [key for key, each in self.buckets.items() if each.is_idle and each.is_full(now)]:
+            del self.buckets[key]
+        for key in [key for key, each in self.caps.items() if each.is_idle]:
+            del self.caps[key]
+        for key in [key for key, each in self.quotas.items() if each.is_over(now)]:
+            del self.quotas[key]
+        recalls = not self.contact.is_calm
+        found: dict[str, Slice] = {}
+        for buckets in self.buckets.items():
+            if recalls or not buckets[1].is_idle:
+                found[buckets[0]] = buckets[1]
+        found.update(self.caps)
+        for quotas in self.quotas.items():
+            if recalls or not quotas[1].is_idle:
+                found[quotas[0]] = quotas[1]
+        return found
+
+
+def _nobody() -> None:
+    """Nobody makes trips yet."""

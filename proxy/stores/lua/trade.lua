@@ -1,0 +1,252 @@
+-- One trip of one replica to the shared ledger: the arithmetic of proxy/core/ledger.py and *_trade.py, which
+-- define it; tests/stores/test_lua_equals_core.py holds the two together. Change both, never one.
+--
+-- KEYS: the ledger's own, then one for each ask. All carry one hash tag, so that a cluster keeps them together.
+-- ARGV: now ("": the server's clock; tests pass their own), lease_s, replica, number, seq, safe, leaving; then
+-- for each ask its kind and its numbers: b 9, c 3, q 6, in the order of the fields read below.
+-- Returns {stale, seq, replicas, learning_s, ...}, then for each ask its numbers, or "-" while it learns.
+
+local now, lease_s, replica = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local number, seq, safe, leaving = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7] == '1'
+if now == '' then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+else
+  now = tonumber(now)
+end
+
+local REMEMBERED_S = 86400  -- the ledger's own key, after the last trip of all
+local AT_ONCE_S, LEASED_SHARE, TURN_S = 0.1, 0.95, 0.5
+local min, max, floor = math.min, math.max, math.floor
+local reply, at = {}, 8
+
+local function argument()
+  local value = tonumber(ARGV[at])
+  at = at + 1
+  return value
+end
+
+local function tell(...)
+  for _, value in ipairs({...}) do
+    reply[#reply + 1] = string.format('%.17g', value)
+  end
+end
+
+local function read(key)
+  local packed = redis.call('GET', key)
+  return packed and cmsgpack.unpack(packed)
+end
+
+local function write(key, account, for_s)
+  redis.call('SET', key, cmsgpack.pack(account), 'PX', max(1, math.ceil(for_s * 1000)))
+end
+
+-- Shares are kept in the order of their replicas' names: sums of floats depend on it.
+local function insert(shares, share)
+  local place = 1
+  while shares[place] and shares[place][1] < share[1] do place = place + 1 end
+  table.insert(shares, place, share)
+end
+
+-- bucket: {level, at, gone_at, shares}; share: {replica, rate, bound, demand, until}
+local function grown(account, rate, burst, upto)
+  local bounds, rates = 0, 0
+  for _, share in ipairs(account[4]) do
+    bounds, rates = bounds + share[3], rates + share[2]
+  end
+  local free = max(0, rate - rates)
+  account[1] = min(max(0, burst - bounds), account[1] + free * max(0, upto - account[2]))
+end
+
+local function brought_forward(account, rate, burst)
+  while true do
+    local first
+    for place, share in ipairs(account[4]) do
+      if not first or share[5] < account[4][first][5] then first = place end
+    end
+    local upto = first and min(account[4][first][5], now) or now
+    grown(account, rate, burst, upto)
+    account[2] = max(account[2], upto)
+    if not first or account[4][first][5] > now then return account[1] end
+    table.remove(account[4], first)
+  end
+end
+
+local function trade_bucket(key, learning_until)
+  local rate, burst, keep, back, demand = argument(), argument(), argument(), argument(), argument()
+  local need, room, unit, left = argument(), argument(), argument(), argument()
+  local account = read(key)
+  if account and account[3] <= now then account = nil end
+
+  if learning_until then
+    if account or left >= 0 then
+      account = account or {burst, learning_until, 0, {}}
+      if left >= 0 then account[1] = min(account[1], left) end
+      account[2] = max(account[2], learning_until)
+      account[3] = learning_until + lease_s + (burst - account[1]) / rate
+      write(key, account, account[3] - now)
+    end
+    reply[#reply + 1] = '-'
+    return
+  end
+
+  account = account or {burst, now, now, {}}
+  local level = brought_forward(account, rate, burst)
+  local void, others, others_bound, others_rate, others_demand = true, {}, 0, 0, 0
+  for _, share in ipairs(account[4]) do
+    if share[1] == replica then
+      void = false
+    else
+      others[#others + 1] = share
+      others_rate = others_rate + share[2]
+      others_bound = others_bound + share[3]
+      others_demand = others_demand + share[4]
+    end
+  end
+  if void then keep = 0 end
+  local pool = min(level + back, burst - others_bound - keep)
+  local all_demand = demand + others_demand
+  local part = all_demand > 0 and demand / all_demand or 0
+  room = min(room, burst * part / 2)
+  local own_rate = 0
+  if demand > 0 and max(room, keep) >= unit then
+    local leased = LEASED_SHARE * rate
+    own_rate = max(0, min(2 * demand, leased * part, leased - others_rate))
+  end
+  local most = max(keep, burst - others_bound)
+  local wanted = max(need, room) - keep
+  local tokens = max(0, min(wanted, most - keep, pool))
+  local bound = keep + tokens
+  if own_rate > 0 then bound = min(most, max(room, keep + tokens)) end
+
+  account[1] = min(pool - tokens, max(0, burst - others_bound - bound))
+  account[2] = max(now, account[2])
+  account[4] = others
+  if bound > 0 or own_rate > 0 then
+    local for_s = own_rate > 0 and lease_s or min(AT_ONCE_S, burst / rate / 4)
+    insert(others, {replica, own_rate, bound, demand, now + for_s})
+  end
+  account[3] = now + lease_s + (burst - account[1]) / rate
+  local rates = 0
+  for _, share in ipairs(others) do rates = rates + share[2] end
+  write(key, account, account[3] - now)
+  tell(tokens, own_rate, bound, account[1], max(0, rate - rates), void and 1 or 0)
+end
+
+-- cap: {gone_at, shares}; share: {replica, counted, wanted, turn, until}
+local function turn_of(slots, own_wanted, turn, others, wanted)
+  local whole = floor(slots * own_wanted / wanted)
+  local over, before, fresh = slots - whole, 0, now - turn < TURN_S
+  for _, other in ipairs(others) do
+    local its_whole = floor(slots * other[3] / wanted)
+    over = over - its_whole
+    if its_whole * wanted ~= slots * other[3] then
+      local its_fresh = now - other[4] < TURN_S
+      if its_fresh ~= fresh then
+        if its_fresh then before = before + 1 end
+      elseif other[4] < turn or (other[4] == turn and other[1] < replica) then
+        before = before + 1
+      end
+    end
+  end
+  if whole * wanted == slots * own_wanted or before >= over then return whole, turn end
+  return whole + 1, fresh and turn or now
+end
+
+local function trade_cap(key, learning_until)
+  local slots, keep, own_wanted = argument(), argument(), argument()
+  local account = read(key) or {0, {}}
+  local turn, others, others_counted, wanted = 0, {}, 0, own_wanted
+  for _, share in ipairs(account[2]) do
+    if share[1] == replica then
+      turn = share[4]
+    elseif share[5] > now then
+      others[#others + 1] = share
+      others_counted = others_counted + share[2]
+      wanted = wanted + share[3]
+    end
+  end
+  local spare = slots - keep - others_counted
+
+  local target = keep
+  if not learning_until then
+    if wanted <= slots then
+      target = own_wanted
+      if wanted > 0 then target = target + floor((slots - wanted) * own_wanted / wanted / 2) end
+    else
+      target, turn = turn_of(slots, own_wanted, turn, others, wanted)
+    end
+  end
+  local limit = min(target, keep + max(0, spare))
+  local counted = max(limit, keep)
+  if counted > 0 or own_wanted > 0 then
+    insert(others, {replica, counted, own_wanted, turn, now + lease_s})
+  end
+  write(key, {now + lease_s, others}, lease_s)
+  local free = wanted <= slots and max(0, slots - counted - others_counted) or 0
+  tell(limit, counted, free, max(0, target - limit))
+end
+
+-- quota: {gone_at, spent}
+local function trade_quota(key, learning_until)
+  local amount, window_s, back = argument(), argument(), argument()
+  local need, left, ends_at = argument(), argument(), argument()
+  local account = read(key)
+  if account and account[1] <= now then account = nil end
+
+  if learning_until then
+    if left >= 0 and ends_at > now then
+      account = account or {ends_at, 0}
+      account[2] = max(account[2], amount - left)
+      write(key, account, account[1] - now)
+    end
+    reply[#reply + 1] = '-'
+    return
+  end
+
+  if not account then
+    if need <= 0 then return tell(0, amount, 0, 0) end
+    account = {now + window_s, 0}
+  elseif account[1] == ends_at then
+    account[2] = max(0, account[2] - back)
+  end
+  local granted = max(0, min(need, amount - account[2]))
+  account[2] = account[2] + granted
+  write(key, account, account[1] - now)
+  tell(granted, max(0, amount - account[2]), account[1], account[1] - now)
+end
+
+-- the ledger's own: {learning_until, seq, {replica -> {number, until}}}
+local ledger = read(KEYS[1]) or {0, 0, {}}
+local known = ledger[3][replica]
+if known and number <= known[1] then
+  return {'1', tostring(ledger[2]), '0', '0'}
+end
+local replicas, present = {}, 0
+for name, each in pairs(ledger[3]) do
+  if each[2] > now then
+    replicas[name] = each
+    present = present + 1
+  end
+end
+local lost = ledger[2] == 0 or ledger[2] < seq
+if lost or (safe and present == 0 and ledger[1] <= now) then
+  ledger[1] = now + lease_s
+end
+ledger[2] = max(ledger[2], seq) + 1
+local learning_until = ledger[1] > now and ledger[1] or nil
+replicas[replica] = (not leaving) and {number, now + lease_s} or nil
+present = 0
+for _ in pairs(replicas) do present = present + 1 end
+ledger[3] = replicas
+write(KEYS[1], ledger, REMEMBERED_S)
+
+reply = {'0'}
+tell(ledger[2], present, max(0, ledger[1] - now))
+local trades = {b = trade_bucket, c = trade_cap, q = trade_quota}
+for place = 2, #KEYS do
+  local kind = ARGV[at]
+  at = at + 1
+  trades[kind](KEYS[place], learning_until)
+end
+return reply

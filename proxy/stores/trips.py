@@ -1,0 +1,173 @@
+"""The task that makes a replica's trips to the ledger: one at a time, and never inside a call.
+
+A call that waits for a trip waits in the queue like any other; if its caller leaves, the trip goes on. So
+no cancellation can tear a reply from its command. The script is `lua/trade.lua`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from proxy.core.bucket_trade import BucketAsk, BucketTold
+from proxy.core.cap_trade import CapAsk, CapTold
+from proxy.core.ledger import LEASE_S, Ask, Reply, Told, Trip
+from proxy.core.quota_trade import QuotaTold
+from proxy.core.rounding import NEVER
+from proxy.stores.holdings import Holdings
+from proxy.stores.redis import StoreUnavailable
+
+SCRIPT: Final = (Path(__file__).parent / "lua" / "trade.lua").read_text(encoding="utf-8")
+
+LAYOUT: Final = "1"
+"""Of the keys and what is in them. A release that changes it counts apart from those before."""
+
+GOODBYE_S: Final = 0.5
+"""At the end, for the trip that hands back what is held."""
+
+
+class Link(Protocol):
+    """`redis.Link`, as far as a trip needs it."""
+
+    async def call(self, keys: list[str], args: list[bytes | str | int | float]) -> list[Any]: ...
+    async def aclose(self) -> None: ...
+
+
+class Trips:
+    """Runs until `stop`. `opened` is told the keys under which there may be room that was not before."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        link: Link,
+        namespace: str,
+        opened: Callable[[list[str]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._holdings = holdings
+        self._link = link
+        self._namespace = namespace
+        self._opened = opened
+        self._clock = clock
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.made = 0
+        self.missed = 0
+        self.took_s = 0.0
+        holdings.wake = self._hurry.set
+
+    @property
+    def has_joined(self) -> bool:
+        """Was the ledger reached, and had learnt, at any time?"""
+        return self._holdings.contact.has_joined
+
+    def start(self) -> None:
+        """Begin, in the running loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Hand back what is held, as far as the store answers, and end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            try:
+                await asyncio.wait_for(self._trip(leaving=True), GOODBYE_S)
+            except TimeoutError:
+                self._holdings.missed("no answer to the goodbye", self._clock())
+        await self._link.aclose()
+
+    async def _run(self) -> None:
+        while True:
+            await self._until_due()
+            await self._trip()
+
+    async def _until_due(self) -> None:
+        while True:
+            self._hurry.clear()
+            wait_s = self._holdings.due_at(self._clock()) - self._clock()
+            if wait_s <= 0.0:
+                return
+            try:
+                async with asyncio.timeout(None if wait_s == NEVER else wait_s):
+                    await self._hurry.wait()
+            except TimeoutError:
+                continue
+
+    async def _trip(self, *, leaving: bool = False) -> None:
+        holdings, began_at = self._holdings, self._clock()
+        trip = holdings.pack(began_at, leaving=leaving)
+        keys, args = encode(trip, self._namespace)
+        try:
+            reply = decode(await self._link.call(keys, args), trip)
+        except StoreUnavailable as error:
+            self.missed += 1
+            opened = holdings.missed(str(error), self._clock(), heard=error.sent)
+        else:
+            opened = holdings.unpack(reply, self._clock())
+        self.made += 1
+        self.took_s = self._clock() - began_at
+        if opened:
+            self._opened(opened)
+        holdings.put_back()
+
+
+def encode(trip: Trip, namespace: str, now: float | None = None) -> tuple[list[str], list[Any]]:
+    """The script's KEYS and ARGV; `now` in place of the server's clock, for tests."""
+    tag = f"{{{namespace}}}:{LAYOUT}"
+    keys = [f"{tag}:ledger"]
+    args: list[Any] = [
+        "" if now is None else repr(now),
+        repr(LEASE_S),
+        trip.replica,
+        trip.number,
+        trip.seq,
+        int(trip.safe),
+        int(trip.leaving),
+    ]
+    for key, ask in trip.asks:
+        kind, numbers = _numbers(ask)
+        keys.append(f"{tag}:{kind}:{key}")
+        args.append(kind)
+        args += [repr(number) for number in numbers]
+    return keys, args
+
+
+def decode(reply: list[Any], trip: Trip) -> Reply:
+    """What the script returned. Raises StoreUnavailable where it is not what this release understands."""
+    try:
+        words = iter(reply)
+        stale = int(next(words)) == 1
+        seq, replicas, learning_s = int(float(next(words))), int(float(next(words))), float(next(words))
+        told = [] if stale else [_told(ask, words) for _, ask in trip.asks]
+    except (StopIteration, ValueError) as error:
+        raise StoreUnavailable(f"the store's script answered in words of another release: {error}") from error
+    if stale:
+        raise StoreUnavailable("the store has heard of a later trip of this replica")
+    return Reply(seq, replicas, learning_s, told)
+
+
+def _numbers(ask: Ask) -> tuple[str, tuple[float, ...]]:
+    if isinstance(ask, BucketAsk):
+        return "b", (
+            ask.rate, ask.burst, ask.keep, ask.back, ask.demand, ask.need, ask.room, ask.unit, ask.left,
+        )  # fmt: skip
+    if isinstance(ask, CapAsk):
+        return "c", (ask.slots, ask.keep, ask.wanted)
+    return "q", (ask.amount, ask.window_s, ask.back, ask.need, ask.left, ask.ends_at)
+
+
+def _told(ask: Ask, words: Any) -> Told | None:
+    first = next(words)
+    if first in (b"-", "-"):
+        return None
+    number = float(first)
+    if isinstance(ask, BucketAsk):
+        rate, bound, level, free, void = [float(next(words)) for _ in range(5)]
+        return BucketTold(number, rate, bound, level, free, void=bool(void))
+    if isinstance(ask, CapAsk):
+        counted, free_slots, owed = [int(float(next(words))) for _ in range(3)]
+        return CapTold(int(number), counted, free_slots, owed)
+    left, ends_at, ends_s = [float(next(words)) for _ in range(3)]
+    return QuotaTold(int(number), int(left), ends_at, ends_s)
