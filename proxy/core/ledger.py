@@ -111,8 +111,8 @@ class Ledger:
         if lost or (trip.safe and not self._replicas and self._learning_until <= now):
             self._learning_until = now + LEASE_S
         self._seq = max(self._seq, trip.seq) + 1
-        learning = self._learning_until > now
-        told = [self._trade(key, ask, trip, now, learning=learning) for key, ask in trip.asks]
+        until = self._learning_until if self._learning_until > now else 0.0
+        told = [self._trade(key, ask, trip, now, until) for key, ask in trip.asks]
         if trip.leaving:
             self._replicas.pop(trip.replica, None)
         else:
@@ -120,18 +120,18 @@ class Ledger:
         learning_s = max(0.0, self._learning_until - now)
         return Reply(self._seq, len(self._replicas), learning_s, told)
 
-    def _trade(self, key: str, ask: Ask, trip: Trip, now: float, *, learning: bool) -> Told | None:
+    def _trade(self, key: str, ask: Ask, trip: Trip, now: float, learning_until: float) -> Told | None:
         if isinstance(ask, CapAsk):
-            cap, of_cap = trade_cap(self._caps.get(key), ask, trip.replica, now, LEASE_S, learning=learning)
+            cap, of_cap = trade_cap(self._caps.get(key), ask, trip.replica, now, LEASE_S, learning_until)
             self._caps[key] = cap
             return of_cap
         if isinstance(ask, QuotaAsk):
-            quota, of_quota = trade_quota(self._quotas.get(key), ask, now, learning=learning)
+            quota, of_quota = trade_quota(self._quotas.get(key), ask, now, learning=learning_until > 0.0)
             if quota is not None:
                 self._quotas[key] = quota
-            return None if learning else of_quota
-        if learning:
-            recalled = recall_bucket(self._buckets.get(key), ask, now, self._learning_until, LEASE_S)
+            return None if learning_until else of_quota
+        if learning_until:
+            recalled = recall_bucket(self._buckets.get(key), ask, now, learning_until, LEASE_S)
             if recalled is not None:
                 self._buckets[key] = recalled
             return None

@@ -19,13 +19,11 @@ from proxy.core.ledger import Ask, Reply, Trip
 from proxy.core.policy import BucketPolicy, QuotaPolicy
 from proxy.core.quota_slice import QuotaSlice
 from proxy.core.quota_trade import QuotaTold
+from proxy.core.rounding import NEVER
 from proxy.stores.contact import Contact
 
 MOST_ASKS: Final = 400
 """In one trip: about four milliseconds of Redis's time. The others go with the next, at once."""
-
-OWED_S: Final = 0.025
-"""How soon to ask again for permits that others are to let go of; doubled each time, up to the usual."""
 
 Slice = BucketSlice | CapSlice | QuotaSlice
 
@@ -45,8 +43,8 @@ class Holdings:
         self.quotas: dict[str, QuotaSlice] = {}
         self._urgent: dict[str, Slice] = {}
         self._in_turn: dict[str, Slice] = {}  # still to go with the trip in turn
-        self._owed: dict[str, CapSlice] = {}
-        self._owed_s = OWED_S
+        self._lent: dict[str, CapSlice] = {}
+        self._short: dict[str, CapSlice] = {}
         self._number = 0
         self._packed: list[tuple[str, Slice]] = []
         self._packed_at = 0.0
@@ -58,9 +56,9 @@ class Holdings:
         bucket = self.buckets[key] = BucketSlice(policy.rate_per_s, policy.burst, now)
         return bucket
 
-    def cap(self, key: str, cap: Cap) -> CapSlice:
+    def cap(self, key: str, cap: Cap, now: float) -> CapSlice:
         """A new slice, of nothing yet."""
-        permits = self.caps[key] = CapSlice(cap.shared)
+        permits = self.caps[key] = CapSlice(cap.shared, now)
         return permits
 
     def quota(self, key: str, policy: QuotaPolicy, now: float) -> QuotaSlice:
@@ -73,6 +71,18 @@ class Holdings:
         is_first = not self._urgent
         self._urgent[key] = each
         if is_first:
+            self.wake()
+
+    def lend(self, key: str, permits: CapSlice) -> None:
+        """It may have fallen idle, if nobody here takes it in this turn of the loop, and others want it."""
+        self._lent[key] = permits
+        if len(self._lent) == 1:
+            self.wake()
+
+    def lacks(self, key: str, permits: CapSlice) -> None:
+        """A call waits for a permit that others hold."""
+        if key not in self._short and permits.asks_again_s() < NEVER:
+            self._short[key] = permits
             self.wake()
 
     def end_leases(self, now: float) -> None:
@@ -91,9 +101,12 @@ class Holdings:
             return contact.next_at
         if self._urgent or self._in_turn:
             return now
+        if any(permits.lets_go for permits in self._lent.values()):
+            return now
+        self._lent.clear()
         at = min(self._turn_at, contact.next_at)
-        if self._owed:
-            at = min(at, self._packed_at + self._owed_s)
+        for permits in self._short.values():
+            at = min(at, self._packed_at + permits.asks_again_s())
         return at
 
     def pack(self, now: float, *, leaving: bool = False) -> Trip:
@@ -106,8 +119,10 @@ class Holdings:
         if in_turn:
             self._turn_at = now + TRIP_S
             self._in_turn = self._in_use(now)
-        for key, permits in self._owed.items():
-            self._urgent[key] = permits
+        self._urgent.update((key, each) for key, each in self._lent.items() if each.lets_go)
+        self._urgent.update(self._short)
+        self._lent.clear()
+        self._short.clear()
         packed = list(self._urgent.items())[:MOST_ASKS]
         packed += [row for row in self._in_turn.items() if row[0] not in self._urgent][
             : MOST_ASKS - len(packed)
@@ -138,13 +153,13 @@ class Holdings:
                 self._came.append(each)
             elif isinstance(each, CapSlice) and isinstance(told, CapTold):
                 each.told(told)
-                self._follow_up(key, each)
+                if each.lets_go:
+                    self.lend(key, each)
             elif isinstance(each, QuotaSlice) and isinstance(told, QuotaTold):
                 each.told(told, sent_at)
             elif isinstance(each, BucketSlice):
                 each.learning(now)
             opened.append(key)
-        self._owed_s = min(2 * self._owed_s, TRIP_S) if self._owed else OWED_S
         return opened
 
     def missed(self, why: str, now: float, *, heard: bool = True) -> list[str]:
@@ -166,7 +181,8 @@ class Holdings:
             return []
         waited = list(self._urgent)
         self._urgent.clear()
-        self._owed.clear()
+        self._lent.clear()
+        self._short.clear()
         return waited
 
     def put_back(self) -> None:
@@ -184,14 +200,6 @@ class Holdings:
         if isinstance(each, BucketSlice):
             return each.ask_alone(now) if alone else each.ask(now)
         return each.ask(now)
-
-    def _follow_up(self, key: str, permits: CapSlice) -> None:
-        if permits.owed > 0 and (permits.fails or permits.need):
-            self._owed[key] = permits
-        else:
-            self._owed.pop(key, None)
-        if permits.lets_go:
-            self.hurry(key, permits)
 
     def _in_use(self, now: float) -> dict[str, Slice]:
         """All that there is something to say of. What is as good as never heard of is forgotten."""

@@ -50,9 +50,9 @@ class SharedStore(Store):
         for key, cap in claims.caps:
             permits = self._caps.get(key)
             if permits is not None and permits.held and (cap.shared or key not in self._held):
-                permits.held -= 1
-                if permits.counted > permits.limit and permits.lets_go:
-                    self.holdings.hurry(key, permits)
+                permits.give(now)
+                if permits.lets_go:
+                    self.holdings.lend(key, permits)
             else:  # each replica's own; or it was when the call went, before a reload
                 self._held[key] -= 1
                 if not self._held[key]:
@@ -98,9 +98,10 @@ class SharedStore(Store):
         lacks = False
         for key, cap in claims.caps:
             if cap.shared:
-                permits = self._caps.get(key) or self.holdings.cap(key, cap)
+                permits = self._caps.get(key) or self.holdings.cap(key, cap, now)
                 if permits.held >= cap.slots or not permits.has_room(now):
-                    permits.fails += 1
+                    permits.fail()
+                    self.holdings.lacks(key, permits)
                     lacks = True
             elif self._held.get(key, 0) >= cap.slots:
                 lacks = True
@@ -122,7 +123,7 @@ class SharedStore(Store):
     def _grant(self, claims: Claims, now: float) -> None:
         for key, cap in claims.caps:
             if cap.shared:
-                self._caps[key].take()
+                self._caps[key].take(now)
             else:
                 self._held[key] = self._held.get(key, 0) + 1
         if not (claims.buckets or claims.quotas):
@@ -188,7 +189,7 @@ class SharedStore(Store):
             if self._held.get(key, 0) >= slots:
                 lack.fill(Shortfall(key, Reason.CAP_REACHED, 0.0, 0.0, label, slots))
             return
-        permits = self._caps.get(key) or self.holdings.cap(key, cap)
+        permits = self._caps.get(key) or self.holdings.cap(key, cap, now)
         if permits.held < slots and permits.has_room(now):
             return
         if permits.held >= slots or not permits.may_fetch:
@@ -212,7 +213,7 @@ class SharedStore(Store):
             return Shortfall("store", Reason.STORE_DOWN, NEVER, contact.back_s(now), "")
         for key, cap in claims.caps:
             if cap.shared:
-                permits = self._caps.get(key) or self.holdings.cap(key, cap)
+                permits = self._caps.get(key) or self.holdings.cap(key, cap, now)
                 permits.stand_alone(permits.limit if cap.shared < parts else cap.shared // parts)
         for key, policy in claims.buckets:
             bucket = self._buckets.get(key) or self.holdings.bucket(key, policy, now)

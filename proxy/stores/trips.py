@@ -154,7 +154,7 @@ def _numbers(ask: Ask) -> tuple[str, tuple[float, ...]]:
             ask.rate, ask.burst, ask.keep, ask.back, ask.demand, ask.need, ask.room, ask.unit, ask.left,
         )  # fmt: skip
     if isinstance(ask, CapAsk):
-        return "c", (ask.slots, ask.keep, ask.wanted)
+        return "c", (ask.slots, ask.keep, ask.wanted, ask.waiting, int(ask.quick))
     return "q", (ask.amount, ask.window_s, ask.back, ask.need, ask.left, ask.ends_at)
 
 

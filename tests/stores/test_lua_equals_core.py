@@ -30,8 +30,9 @@ def amount(chance: Random, most: float) -> float:
 
 def ask_for(chance: Random, kind: str, key: str, ends_at: float) -> Ask:
     if kind == "cap":
-        keep = chance.randint(0, 4)
-        return CapAsk(CAPS[key], keep=keep, wanted=keep + chance.randint(0, 12))
+        keep, waiting = chance.randint(0, 4), chance.randint(0, 3)
+        wanted = keep + chance.randint(0, 12)
+        return CapAsk(CAPS[key], keep=keep, wanted=wanted, waiting=waiting, quick=chance.random() < 0.5)
     if kind == "quota":
         most, window_s = QUOTAS[key]
         back, need, left = (chance.randint(0, most) for _ in range(3))

@@ -3,7 +3,7 @@
 --
 -- KEYS: the ledger's own, then one for each ask. All carry one hash tag, so that a cluster keeps them together.
 -- ARGV: now ("": the server's clock; tests pass their own), lease_s, replica, number, seq, safe, leaving; then
--- for each ask its kind and its numbers: b 9, c 3, q 6, in the order of the fields read below.
+-- for each ask its kind and its numbers: b 9, c 5, q 6, in the order of the fields read below.
 -- Returns {stale, seq, replicas, learning_s, ...}, then for each ask its numbers, or "-" while it learns.
 
 local now, lease_s, replica = ARGV[1], tonumber(ARGV[2]), ARGV[3]
@@ -16,7 +16,7 @@ else
 end
 
 local REMEMBERED_S = 86400  -- the ledger's own key, after the last trip of all
-local AT_ONCE_S, LEASED_SHARE, TURN_S = 0.1, 0.95, 0.5
+local AT_ONCE_S, LEASED_SHARE, TURN_S = 0.1, 0.95, 2.0
 local min, max, floor = math.min, math.max, math.floor
 local reply, at = {}, 8
 
@@ -133,57 +133,87 @@ local function trade_bucket(key, learning_until)
   tell(tokens, own_rate, bound, account[1], max(0, rate - rates), void and 1 or 0)
 end
 
--- cap: {gone_at, shares}; share: {replica, counted, wanted, turn, until}
-local function turn_of(slots, own_wanted, turn, others, wanted)
-  local whole = floor(slots * own_wanted / wanted)
-  local over, before, fresh = slots - whole, 0, now - turn < TURN_S
+-- cap: {gone_at, shares}; share: {replica, counted, wanted, waiting, turn, until}
+local function equal_part(slots, own_wanted, others)
+  local wanted = {own_wanted}
+  for _, other in ipairs(others) do wanted[#wanted + 1] = other[3] end
+  table.sort(wanted)
+  local left, rest = slots, #wanted
+  for _, want in ipairs(wanted) do
+    if want * rest >= left then break end
+    left, rest = left - want, rest - 1
+  end
+  return rest > 0 and left / rest or left
+end
+
+local function turn_of(slots, own_wanted, part, turn, others)
+  local whole = floor(part)
+  local over = slots - min(whole, own_wanted)
+  for _, other in ipairs(others) do over = over - min(whole, other[3]) end
+  if own_wanted <= part or part == whole then return min(whole, own_wanted), turn end
+  local before, fresh = 0, now - turn < TURN_S
   for _, other in ipairs(others) do
-    local its_whole = floor(slots * other[3] / wanted)
-    over = over - its_whole
-    if its_whole * wanted ~= slots * other[3] then
-      local its_fresh = now - other[4] < TURN_S
+    if other[3] > part then
+      local its_fresh = now - other[5] < TURN_S
       if its_fresh ~= fresh then
         if its_fresh then before = before + 1 end
-      elseif other[4] < turn or (other[4] == turn and other[1] < replica) then
+      elseif other[5] < turn or (other[5] == turn and other[1] < replica) then
         before = before + 1
       end
     end
   end
-  if whole * wanted == slots * own_wanted or before >= over then return whole, turn end
+  if before >= over then return whole, turn end
   return whole + 1, fresh and turn or now
 end
 
+local function owed_to(others, whole)
+  local owed = 0
+  for _, other in ipairs(others) do
+    local due = min(other[3], whole + (now - other[5] < TURN_S and 1 or 0))
+    owed = owed + max(0, min(due - other[2], other[4]))
+  end
+  return owed
+end
+
 local function trade_cap(key, learning_until)
-  local slots, keep, own_wanted = argument(), argument(), argument()
+  local slots, keep, own_wanted, waiting, quick = argument(), argument(), argument(), argument(), argument()
   local account = read(key) or {0, {}}
-  local turn, others, others_counted, wanted = 0, {}, 0, own_wanted
+  local turn, others, others_counted, others_waiting, wanted = 0, {}, 0, 0, own_wanted
   for _, share in ipairs(account[2]) do
     if share[1] == replica then
-      turn = share[4]
-    elseif share[5] > now then
+      turn = share[5]
+    elseif share[6] > now then
       others[#others + 1] = share
       others_counted = others_counted + share[2]
       wanted = wanted + share[3]
+      others_waiting = others_waiting + share[4]
     end
   end
   local spare = slots - keep - others_counted
 
   local target = keep
-  if not learning_until then
-    if wanted <= slots then
-      target = own_wanted
-      if wanted > 0 then target = target + floor((slots - wanted) * own_wanted / wanted / 2) end
-    else
-      target, turn = turn_of(slots, own_wanted, turn, others, wanted)
+  if not learning_until and wanted <= slots then
+    target = own_wanted
+    if wanted > 0 then target = target + floor((slots - wanted) * own_wanted / wanted / 2) end
+  elseif not learning_until then
+    local part = equal_part(slots, own_wanted, others)
+    target, turn = turn_of(slots, own_wanted, part, turn, others)
+    if quick > 0 and others_waiting == 0 then
+      target = max(target, min(own_wanted, keep + spare))
+    elseif quick > 0 then
+      target = min(max(target, keep + spare - owed_to(others, floor(part))), keep + waiting)
     end
   end
   local limit = min(target, keep + max(0, spare))
   local counted = max(limit, keep)
+  local until_ = max(now, learning_until or 0) + lease_s
   if counted > 0 or own_wanted > 0 then
-    insert(others, {replica, counted, own_wanted, turn, now + lease_s})
+    local still = max(0, waiting - max(0, limit - keep))
+    insert(others, {replica, counted, own_wanted, still, turn, until_})
   end
-  write(key, {now + lease_s, others}, lease_s)
-  local free = wanted <= slots and max(0, slots - counted - others_counted) or 0
+  write(key, {until_, others}, until_ - now)
+  local free = others_waiting > 0 and -1 or 0
+  if wanted <= slots then free = max(0, slots - counted - others_counted) end
   tell(limit, counted, free, max(0, target - limit))
 end
 
