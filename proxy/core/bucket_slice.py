@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.core.bucket_trade import UNKNOWN, BucketAsk, BucketTold
+from proxy.core.bucket_trade import UNKNOWN, BucketAsk, BucketTold, at_once_s
 from proxy.core.demand import TRIP_S, Demand
 from proxy.core.ledger import LEASE_S
+from proxy.core.policy import BucketPolicy
 from proxy.core.rounding import NEVER, ROUNDING_S
 
 STOCK_S: Final = 0.5
@@ -31,12 +32,11 @@ class BucketSlice:
 
     __slots__ = (
         "_old_rate", "_sent_at", "alone", "at", "back", "bound", "burst", "demand", "free", "full_rate",
-        "heard", "known", "level", "need", "rate", "shared", "told_at", "until",
+        "heard", "known", "level", "need", "policy", "rate", "shared", "told_at", "until",
     )  # fmt: skip
 
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self.full_rate = rate
-        self.burst = burst
+    def __init__(self, policy: BucketPolicy, now: float) -> None:
+        self.adopt(policy)
         self.demand = Demand(now)
         self.level = 0.0
         self.at = now
@@ -54,6 +54,12 @@ class BucketSlice:
         self._old_rate = 0.0
         self._sent_at = now
 
+    def adopt(self, policy: BucketPolicy) -> None:
+        """Follow another policy for the same key; what was counted stays."""
+        self.policy = policy
+        self.full_rate = policy.rate_per_s
+        self.burst = policy.burst
+
     def refill(self, now: float) -> None:
         """Bring the level forward; when the lease has ended nothing is left of it."""
         if now >= self.until:
@@ -66,8 +72,8 @@ class BucketSlice:
         self.at = now
 
     def shared_at(self, now: float) -> float:
-        """What is left in the ledger by now, if nobody else took of it."""
-        return min(self.burst, self.shared + self.free * (now - self.told_at))
+        """What is left in the ledger by now if nobody else took of it, with what it is yet to be told."""
+        return min(self.burst, self.shared + self.back + self.free * max(0.0, now - self.told_at))
 
     def may_fetch(self, cost: float, now: float) -> bool:
         """Is it worth a trip, out of turn? Of a hot key not for every token that another left."""
@@ -84,10 +90,13 @@ class BucketSlice:
     def wait_s(self, cost: float, now: float) -> float:
         """Seconds until `cost` is there by itself, or is worth fetching; as far as can be told."""
         lacking = cost - self.level
-        own_s = lacking / self.rate if self.rate > 0.0 and cost <= self.bound else NEVER
-        if self.free > 0.0 and self.rate <= 0.0:
-            own_s = min(own_s, max(0.0, lacking - self.shared_at(now)) / self.free)
-        return max(ROUNDING_S, min(own_s, TRIP_S + lacking / self.full_rate))
+        if self.rate > 0.0 and cost <= self.bound:
+            return max(ROUNDING_S, lacking / self.rate)
+        missing = max(0.0, lacking - self.shared_at(now))
+        soon_s = 2 * TRIP_S + 4 * missing / self.full_rate  # by then its demand is known, and has its part
+        if self.free > 0.0:
+            soon_s = min(soon_s, max(0.0, self.told_at - now) + missing / self.free)
+        return max(ROUNDING_S, soon_s)
 
     def step_s(self, cost: float) -> float:
         """How much later one more such call would go."""
@@ -169,7 +178,8 @@ class BucketSlice:
         self.alone = False
         self.shared = told.level
         self.free = told.free
-        self.told_at = self._sent_at
+        # Beside tokens that are to be spent at once the account may be full already, for so long.
+        self.told_at = self._sent_at + (0.0 if told.rate > 0.0 else at_once_s(self.burst, self.full_rate))
 
     def learning(self, now: float) -> None:
         """Back with nothing: the ledger is learning, and what was held is held until its lease ends."""

@@ -133,12 +133,17 @@ def trade_bucket(
     account.at = max(now, account.at)
     account.shares = others
     if bound > 0.0 or rate > 0.0:
-        for_s = lease_s if rate > 0.0 else min(AT_ONCE_S, ask.burst / ask.rate / 4)
+        for_s = lease_s if rate > 0.0 else at_once_s(ask.burst, ask.rate)
         share = BucketShare(replica, rate, bound, ask.demand, now + for_s)
         account.shares = sorted([*others, share], key=lambda each: each.replica)
     account.gone_at = now + lease_s + (ask.burst - account.level) / ask.rate
     free = max(0.0, ask.rate - sum(share.rate for share in account.shares))
     return account, BucketTold(tokens, rate, bound, account.level, free, void=void)
+
+
+def at_once_s(burst: float, rate: float) -> float:
+    """How long tokens without a rate count as held: until then they are spent, or on their way back."""
+    return min(AT_ONCE_S, burst / rate / 4)
 
 
 def _brought_forward(account: BucketAccount, ask: BucketAsk, now: float) -> float:

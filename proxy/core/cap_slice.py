@@ -15,7 +15,6 @@ from proxy.core.demand import LATEST, TRIP_S
 from proxy.core.ledger import LEASE_S
 from proxy.core.rounding import NEVER
 
-
 QUICK_S: Final = 1.0
 """Of calls that last no longer, the permits of others may be used while they lie idle: they are soon back."""
 
@@ -30,8 +29,8 @@ class CapSlice:
     """Of one cap: up to `limit` in flight until `until`; those beyond, of the `held`, may finish."""
 
     __slots__ = (
-        "_area_s", "_at", "_calls_per_s", "_hold_s", "_sent_at", "_since", "_took", "counted", "fails", "free",
-        "held", "known", "limit", "need", "owed", "short", "slots", "until",
+        "_area_s", "_at", "_calls_per_s", "_hold_s", "_sent_at", "_since", "_took", "counted", "fails",
+        "free", "held", "known", "limit", "need", "owed", "short", "slots", "until",
     )  # fmt: skip
 
     def __init__(self, slots: int, now: float) -> None:

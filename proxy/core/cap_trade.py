@@ -17,7 +17,7 @@ class CapAsk:
     """Of a cap of `slots`: `keep` is the most that the replica will have in flight while the trip lasts.
 
     `wanted` is how many it would have in flight if it could, as its calls come and last; `waiting` how many
-    calls wait for one just now. `quick`: its calls are so short that what it has beyond its part is soon back.
+    calls wait for one just now. `quick`: they are so short that what it has beyond its part is soon back.
     """
 
     __slots__ = ("keep", "quick", "slots", "waiting", "wanted")
@@ -36,8 +36,8 @@ class CapTold:
     """The replica may have `limit` in flight until its lease ends; whoever is beyond may finish.
 
     `counted` is how many are counted as its own, `free` how many more it would be given if it wanted them
-    (below 0: none, and calls of others wait for those that it has). `owed` is how many it will be given when others let
-    go of them.
+    (below 0: none, and calls of others wait for those that it has). `owed` is how many it will be given when
+    others let go of them.
     """
 
     __slots__ = ("counted", "free", "limit", "owed")

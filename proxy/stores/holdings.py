@@ -52,18 +52,28 @@ class Holdings:
         self._turn_at = 0.0
 
     def bucket(self, key: str, policy: BucketPolicy, now: float) -> BucketSlice:
-        """A new slice, of nothing yet."""
-        bucket = self.buckets[key] = BucketSlice(policy.rate_per_s, policy.burst, now)
+        """The slice of a key, of nothing yet if it is new."""
+        bucket = self.buckets.get(key)
+        if bucket is None:
+            bucket = self.buckets[key] = BucketSlice(policy, now)
+        elif bucket.policy is not policy:
+            bucket.adopt(policy)
         return bucket
 
     def cap(self, key: str, cap: Cap, now: float) -> CapSlice:
-        """A new slice, of nothing yet."""
-        permits = self.caps[key] = CapSlice(cap.shared, now)
+        """The slice of a key, of nothing yet if it is new."""
+        permits = self.caps.get(key)
+        if permits is None:
+            permits = self.caps[key] = CapSlice(cap.shared, now)
+        permits.slots = cap.shared
         return permits
 
     def quota(self, key: str, policy: QuotaPolicy, now: float) -> QuotaSlice:
-        """A new slice, of nothing yet."""
-        quota = self.quotas[key] = QuotaSlice(policy.amount, policy.window_s, now)
+        """The slice of a key, of nothing yet if it is new."""
+        quota = self.quotas.get(key)
+        if quota is None:
+            quota = self.quotas[key] = QuotaSlice(policy.amount, policy.window_s, now)
+        quota.amount = policy.amount
         return quota
 
     def hurry(self, key: str, each: Slice) -> None:

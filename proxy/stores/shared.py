@@ -72,7 +72,7 @@ class SharedStore(Store):
     def level(self, key: str, policy: BucketPolicy, now: float) -> float:
         """What is left in one bucket, here and as far as is known in the ledger."""
         bucket = self._buckets.get(key)
-        if bucket is None:
+        if bucket is None or not bucket.heard:
             return policy.burst
         bucket.refill(now)
         return min(policy.burst, max(0.0, bucket.level + bucket.shared_at(now)))
@@ -98,7 +98,7 @@ class SharedStore(Store):
         lacks = False
         for key, cap in claims.caps:
             if cap.shared:
-                permits = self._caps.get(key) or self.holdings.cap(key, cap, now)
+                permits = self.holdings.cap(key, cap, now)
                 if permits.held >= cap.slots or not permits.has_room(now):
                     permits.fail()
                     self.holdings.lacks(key, permits)
@@ -106,14 +106,14 @@ class SharedStore(Store):
             elif self._held.get(key, 0) >= cap.slots:
                 lacks = True
         for key, policy in claims.buckets:
-            bucket = self._buckets.get(key) or self.holdings.bucket(key, policy, now)
+            bucket = self.holdings.bucket(key, policy, now)
             cost = claims.cost(policy)
             bucket.demand.add(cost)
             bucket.refill(now)
             if cost - bucket.level > ROUNDING_S * bucket.full_rate:
                 lacks = True
         for key, policy_of_quota in claims.quotas:
-            quota = self._quotas.get(key) or self.holdings.quota(key, policy_of_quota, now)
+            quota = self.holdings.quota(key, policy_of_quota, now)
             quota.demand.add(1.0)
             quota.turn_over(now)
             if quota.held <= 0:
@@ -156,7 +156,7 @@ class SharedStore(Store):
         return lack.shortfall()
 
     def _look_at_bucket(self, lack: _Lack, key: str, policy: BucketPolicy, cost: float, now: float) -> None:
-        bucket = self._buckets.get(key) or self.holdings.bucket(key, policy, now)
+        bucket = self.holdings.bucket(key, policy, now)
         bucket.refill(now)
         if cost - bucket.level <= ROUNDING_S * bucket.full_rate:
             return
@@ -171,7 +171,7 @@ class SharedStore(Store):
         lack.wait(Shortfall(key, Reason.BUCKET_EMPTY, wait_s, bucket.step_s(cost), policy.label))
 
     def _look_at_quota(self, lack: _Lack, key: str, policy: QuotaPolicy, now: float) -> None:
-        quota = self._quotas.get(key) or self.holdings.quota(key, policy, now)
+        quota = self.holdings.quota(key, policy, now)
         quota.turn_over(now)
         if quota.held > 0:
             return
@@ -189,7 +189,7 @@ class SharedStore(Store):
             if self._held.get(key, 0) >= slots:
                 lack.fill(Shortfall(key, Reason.CAP_REACHED, 0.0, 0.0, label, slots))
             return
-        permits = self._caps.get(key) or self.holdings.cap(key, cap, now)
+        permits = self.holdings.cap(key, cap, now)
         if permits.held < slots and permits.has_room(now):
             return
         if permits.held >= slots or not permits.may_fetch:
@@ -213,14 +213,14 @@ class SharedStore(Store):
             return Shortfall("store", Reason.STORE_DOWN, NEVER, contact.back_s(now), "")
         for key, cap in claims.caps:
             if cap.shared:
-                permits = self._caps.get(key) or self.holdings.cap(key, cap, now)
+                permits = self.holdings.cap(key, cap, now)
                 permits.stand_alone(permits.limit if cap.shared < parts else cap.shared // parts)
         for key, policy in claims.buckets:
-            bucket = self._buckets.get(key) or self.holdings.bucket(key, policy, now)
+            bucket = self.holdings.bucket(key, policy, now)
             bound = min(policy.burst, max(policy.burst / parts, claims.cost(policy)))
             bucket.stand_alone(policy.rate_per_s / parts, bound, now)
         for key, quota_policy in claims.quotas:
-            quota = self._quotas.get(key) or self.holdings.quota(key, quota_policy, now)
+            quota = self.holdings.quota(key, quota_policy, now)
             quota.stand_alone(parts, now)
         return None
 
@@ -243,7 +243,7 @@ class SharedStore(Store):
             if over < 0.0:
                 self._give_back(key, policy, -over, claims.tokens, at, now)
             else:
-                bucket = self._buckets.get(key) or self.holdings.bucket(key, policy, now)
+                bucket = self.holdings.bucket(key, policy, now)
                 bucket.overspend(over, now)
 
     def _give_back(
@@ -252,7 +252,7 @@ class SharedStore(Store):
         """Of what was spent at `at` all has come back that the bucket's rate brought; the rest does now."""
         back = min(unused, cost - policy.rate_per_s * (now - at))
         if back > 0.0:
-            bucket = self._buckets.get(key) or self.holdings.bucket(key, policy, now)
+            bucket = self.holdings.bucket(key, policy, now)
             bucket.give_back(back, now)
 
 

@@ -1,0 +1,267 @@
+"""Replicas that share one ledger, in virtual time: what they grant together is what one would.
+
+The ledger behind them is `core/ledger.py`; `test_lua_equals_core.py` says that Redis does the same.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from proxy.core.cap import Cap
+from proxy.core.ledger import LEASE_S, Ledger
+from proxy.core.policy import BucketPolicy, OnStoreFailure, Per, QuotaPolicy
+from proxy.core.verdict import Reason
+from proxy.stores.contact import LONGEST_S, Phase
+from tests.kit.fleet import Fleet, claims
+
+JOINED_S = 4.0
+"""By then all have joined, and the ledger has learnt that there was nothing to know."""
+
+GRAIN = 1e-2
+"""Of a bucket: a call may go a microsecond early (`core/rounding.py`), here up to 1,600 a second."""
+
+
+class Buckets:
+    """Calls of one shared bucket, at random instants, dealt to the replicas by their weights."""
+
+    def __init__(
+        self, *, rate: float, burst: float, replicas: int, load: float, skew: int = 1, seed: int = 1
+    ) -> None:
+        self.fleet = Fleet(Random(seed))
+        self.policy = BucketPolicy("b", Per.ROUTE, rate, burst, "")
+        self.calls = 0
+        self._every_s = 1.0 / (rate * load)
+        self._skew = skew
+        for _ in range(replicas):
+            self.fleet.join()
+        self.fleet.at(JOINED_S, self._arrive)
+
+    def _arrive(self) -> None:
+        fleet, chance = self.fleet, self.fleet.chance
+        living = [replica for replica in fleet.replicas if replica.alive]
+        weights = [self._skew if replica is fleet.replicas[0] else 1 for replica in living]
+        self.calls += 1
+        chance.choices(living, weights)[0].offer(claims(buckets=(("b|all", self.policy),)))
+        fleet.at(fleet.now + chance.expovariate(1.0 / self._every_s), self._arrive)
+
+    @property
+    def over(self) -> float:
+        return self.fleet.over("b|all", self.policy.rate_per_s, self.policy.burst)
+
+    def used(self, since: float, until: float) -> float:
+        """The share of the limit that was in use."""
+        return self.fleet.total("b|all", since, until) / (self.policy.rate_per_s * (until - since))
+
+    @property
+    def trips(self) -> int:
+        return sum(replica.trips for replica in self.fleet.replicas)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "skew", "least"), [(4, 1, 0.98), (4, 8, 0.98), (16, 1, 0.95), (16, 8, 0.95)]
+)
+def test_a_bucket_is_used_up_and_never_exceeded(replicas: int, skew: int, least: float) -> None:
+    story = Buckets(rate=100.0 * replicas, burst=100.0 * replicas, replicas=replicas, load=1.5, skew=skew)
+    story.fleet.run(20.0)
+    assert story.over <= GRAIN
+    assert story.used(10.0, 20.0) >= least
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_is_granted_twice_whoever_dies_and_joins(seed: int) -> None:
+    chance = Random(seed)
+    story = Buckets(
+        rate=chance.choice((5.0, 50.0, 400.0)),
+        burst=chance.choice((60.0, 200.0, 400.0)),
+        replicas=chance.randint(2, 6),
+        load=chance.uniform(0.5, 3.0),
+        skew=chance.choice((1, 8)),
+        seed=seed,
+    )
+    fleet = story.fleet
+    for number, at in enumerate(sorted(chance.uniform(5.0, 25.0) for _ in range(3))):
+        fleet.at(at, lambda: fleet.join() and None)
+        fleet.at(at + chance.uniform(0.0, 3.0), fleet.replicas[number % 2].kill)
+    fleet.run(35.0)
+    assert story.over <= GRAIN
+
+
+def test_a_hot_key_costs_few_trips_and_refusals_cost_none() -> None:
+    def trips_a_second(load: float) -> tuple[float, float]:
+        story = Buckets(rate=400.0, burst=400.0, replicas=4, load=load)
+        story.fleet.run(10.0)
+        calls, trips = story.calls, story.trips
+        story.fleet.run(25.0)
+        return (story.trips - trips) / 15.0, (story.calls - calls) / 15.0
+
+    trips, calls = trips_a_second(1.0)
+    assert trips / calls <= 0.02
+    trips_refusing, calls_refusing = trips_a_second(5.0)
+    assert calls_refusing > 4 * calls
+    assert trips_refusing <= 1.6 * trips
+
+
+def test_a_cold_key_costs_one_trip_a_call_at_most() -> None:
+    story = Buckets(rate=0.5, burst=20.0, replicas=4, load=1.0)
+    story.fleet.run(60.0)
+    idle = Buckets(rate=0.5, burst=20.0, replicas=4, load=1e-9)
+    idle.fleet.run(60.0)
+    assert story.calls > 20
+    assert story.trips - idle.trips <= 2 * story.calls  # its own, and the one in turn that hands back
+
+
+@pytest.mark.parametrize("down_s", [0.2, 2.0, 10.0])
+def test_while_the_store_is_away_nobody_exceeds_the_limit_and_soon_after_it_is_used_again(
+    down_s: float,
+) -> None:
+    story = Buckets(rate=400.0, burst=400.0, replicas=4, load=1.5)
+    fleet = story.fleet
+    fleet.at(10.0, lambda: setattr(fleet, "down", True))
+    fleet.at(10.0 + down_s, lambda: setattr(fleet, "down", False))
+    fleet.run(30.0)
+    assert story.over <= GRAIN
+    back = 10.0 + down_s + LONGEST_S + LEASE_S
+    assert story.used(back, 30.0) >= 0.9
+    if down_s > 2 * LEASE_S:  # its part of the limit, as soon as all leases have ended
+        assert story.used(10.0 + LEASE_S + 0.5, 10.0 + down_s) >= 0.95
+        assert all(Phase.ALONE in replica.phases for replica in fleet.replicas)
+
+
+@pytest.mark.parametrize("rate", [5.0, 400.0])
+def test_what_a_flush_forgets_the_replicas_remember(rate: float) -> None:
+    story = Buckets(rate=rate, burst=400.0, replicas=4, load=1.5)
+    fleet = story.fleet
+    for at in (12.0, 20.0):
+        fleet.at(at, lambda: setattr(fleet, "ledger", Ledger()))
+    fleet.run(40.0)
+    assert story.over <= 0.005 * 400.0
+    assert story.used(30.0, 40.0) >= 0.95
+
+
+def test_a_replica_that_never_reached_the_store_serves_only_where_the_route_says_so() -> None:
+    fleet = Fleet(Random(1), down=True)
+    replica = fleet.join()
+    policy = BucketPolicy("b", Per.ROUTE, 10.0, 10.0, "")
+    fleet.run(1.0)
+    assert replica.phases == [Phase.GIVEN_UP]
+    for word, reason in (
+        (OnStoreFailure.SHARE, Reason.STORE_DOWN),
+        (OnStoreFailure.REFUSE, Reason.STORE_DOWN),
+        (OnStoreFailure.OPEN, None),
+    ):
+        asked = claims(buckets=(("b|all", policy),), on_store_failure=word)
+        shortfall = replica.store.reserve(asked, replica.clock)
+        # Open: it begins with nothing, as anybody who comes new.
+        assert (shortfall.reason if shortfall else None) in (reason, Reason.BUCKET_EMPTY)
+        assert word is not OnStoreFailure.OPEN or shortfall is None or shortfall.wait_s <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("slots", "replicas", "skew", "least"),
+    [(10, 4, 1, 0.95), (10, 4, 8, 0.85), (1, 4, 1, 0.8), (100, 16, 8, 0.85)],
+)
+def test_a_cap_is_used_and_never_exceeded(slots: int, replicas: int, skew: int, least: float) -> None:
+    story = Caps(slots=slots, replicas=replicas, load=1.5, skew=skew)
+    story.fleet.run(30.0)
+    assert story.most <= slots
+    assert story.used_s / (slots * 20.0) >= least
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_cap_is_never_exceeded_whatever_happens(seed: int) -> None:
+    chance = Random(seed)
+    story = Caps(
+        slots=chance.choice((1, 3, 10, 40)),
+        replicas=chance.randint(2, 5),
+        load=chance.uniform(0.5, 2.0),
+        skew=chance.choice((1, 8)),
+        # Calls of a replica that is killed go on upstream, but no longer than its lease.
+        longest_s=LEASE_S,
+        seed=seed,
+    )
+    fleet = story.fleet
+    fleet.at(chance.uniform(6.0, 30.0), fleet.replicas[0].kill)
+    fleet.at(chance.uniform(6.0, 30.0), lambda: fleet.join() and None)
+    at = chance.uniform(6.0, 25.0)
+    fleet.at(at, lambda: setattr(fleet, "down", True))
+    fleet.at(at + chance.uniform(0.1, 10.0), lambda: setattr(fleet, "down", False))
+    fleet.at(chance.uniform(6.0, 30.0), lambda: setattr(fleet, "ledger", Ledger()))
+    fleet.run(45.0)
+    assert story.most <= story.slots
+
+
+class Caps:
+    """Calls under one shared cap, each of which holds its permit for about a tenth of a second."""
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        replicas: int,
+        load: float,
+        skew: int = 1,
+        longest_s: float = 60.0,
+        seed: int = 1,
+    ) -> None:
+        self.fleet = Fleet(Random(seed))
+        self.slots = slots
+        self.most = 0
+        self.used_s = 0.0  # permits times seconds, from 10 s on
+        self._longest_s = longest_s
+        self._in_flight = 0
+        self._at = 0.0
+        self._every_s = 0.1 / (slots * load)
+        self._skew = skew
+        for _ in range(replicas):
+            self.fleet.join()
+        self.fleet.at(JOINED_S, self._arrive)
+
+    def _arrive(self) -> None:
+        fleet, chance = self.fleet, self.fleet.chance
+        living = [replica for replica in fleet.replicas if replica.alive]
+        weights = [self._skew if replica is fleet.replicas[0] else 1 for replica in living]
+        replica = chance.choices(living, weights)[0]
+        asked = claims(caps=(Cap("c", self.slots, self.slots),))
+
+        def ends() -> None:
+            self._count(-1)
+            replica.settle(asked)
+            replica.look()
+
+        def begins() -> None:
+            self._count(1)
+            fleet.at(fleet.now + min(self._longest_s, chance.expovariate(10.0)), ends)
+
+        replica.offer(asked, begins, patience_s=2.0)
+        fleet.at(fleet.now + chance.expovariate(1.0 / self._every_s), self._arrive)
+
+    def _count(self, by: int) -> None:
+        if self.fleet.now > 10.0:
+            self.used_s += self._in_flight * (self.fleet.now - max(10.0, self._at))
+        self._at = self.fleet.now
+        self._in_flight += by
+        self.most = max(self.most, self._in_flight)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_quota_is_exact_over_replicas_that_come_and_go(seed: int) -> None:
+    chance = Random(seed)
+    fleet = Fleet(chance)
+    policy = QuotaPolicy("q", Per.ROUTE, 300, 3600, "")
+    for _ in range(4):
+        fleet.join()
+
+    def arrive() -> None:
+        replica = chance.choice([each for each in fleet.replicas if each.alive])
+        replica.offer(claims(quotas=(("q|all", policy),)))
+        fleet.at(fleet.now + chance.expovariate(50.0), arrive)
+
+    fleet.at(JOINED_S, arrive)
+    fleet.at(6.0, fleet.replicas[0].kill)
+    fleet.at(7.0, lambda: fleet.join() and None)
+    fleet.run(30.0)
+    granted = fleet.total("q|all", 0.0, 30.0)
+    assert granted <= 300
+    assert granted >= 300 - 60  # what the one that was killed had with it
