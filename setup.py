@@ -28,6 +28,7 @@ INTERPRETED = {
     "proxy/dialects/jsonrpc.py",
     "proxy/dialects/usage.py",
     "proxy/telemetry/catalog.py",  # a scrape, not a call
+    "proxy/telemetry/exposition.py",
     "proxy/telemetry/families.py",
     "proxy/upstream/both_ways.py",  # these three await while an exception is on its way: see below
     "proxy/upstream/dial.py",

@@ -34,6 +34,7 @@ from proxy.stores.contact import Contact
 from proxy.stores.holdings import Holdings
 from proxy.stores.memory import MemoryStore
 from proxy.stores.shared import SharedStore
+from proxy.stores.standing import banner, not_ready
 from proxy.telemetry import Log, Telemetry
 from proxy.upstream import Retries, Upstream
 from proxy.wire import Wire
@@ -98,13 +99,17 @@ class Proxy:
 
     def state(self) -> GateState:
         """What the gate counts at this instant."""
-        return survey(self._gate, self._clock(), self._names(), self.telemetry.kept_shares())
+        now, store, trips = self._clock(), self.settings.store, self._trips
+        stands = None if trips is None else trips.state(store.kind, store.shown, now)
+        told = "" if stands is None else banner(stands)
+        return survey(self._gate, now, self._names(), self.telemetry.kept_shares(), stands, told)
 
     def not_ready(self) -> str | None:
         """Why this replica should get no new calls; None when it should."""
         if self._gate.draining:
             return "draining"
-        return None if self._trips is None or self._trips.has_joined else "the store was not reached yet"
+        trips = self._trips
+        return None if trips is None else not_ready(trips.contact, self._gate.policy.routes.values())
 
     def reload(self, settings: Settings) -> None:
         """Follow new settings from the next call on. Counts survive; a call that runs is not touched."""
@@ -172,10 +177,17 @@ class Proxy:
             safe_for_s=store.safe_for_s,
             timeout_s=store.timeout_s,
             chance=random.random,
-            moved=lambda old, new, why: self.telemetry.emit(StoreMoved(old, new, why)),
+            moved=lambda old, new, why: self.telemetry.emit(StoreMoved(store.shown, old, new, why)),
         )
         holdings = Holdings(os.urandom(6).hex(), contact)
-        self._trips = Trips(holdings, Link(address, SCRIPT), store.namespace, self._opened, self._clock)
+        self._trips = Trips(
+            holdings,
+            Link(address, SCRIPT),
+            store.namespace,
+            self._opened,
+            self._clock,
+            self.telemetry.trip_answered,
+        )
         return SharedStore(holdings)
 
     def _opened(self, keys: list[str]) -> None:

@@ -141,11 +141,12 @@ class PauseMoved:
 
 
 class StoreMoved:
-    """This replica stands otherwise with the shared store: `stores/contact.py` has the phases."""
+    """This replica stands otherwise with the shared store at `store`: `stores/contact.py` has the phases."""
 
-    __slots__ = ("new", "old", "why")
+    __slots__ = ("new", "old", "store", "why")
 
-    def __init__(self, old: str, new: str, why: str) -> None:
+    def __init__(self, store: str, old: str, new: str, why: str) -> None:
+        self.store = store
         self.old = old
         self.new = new
         self.why = why

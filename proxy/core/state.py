@@ -36,13 +36,15 @@ class RouteState:
 class CapState:
     """Calls in flight under one cap, such as `upstream:openai`; in dry run there may be more than slots.
 
-    For caps per caller the unnamed are one row, `caller:*`: that of the caller with most in flight.
+    For caps per caller the unnamed are one row, `caller:*`: that of the caller with most in flight. Of a cap
+    that replicas share, `slots` are those of all replicas, and `leased` this one's for now; else None.
     """
 
     key: str
     in_flight: int
     slots: int
     dry_run: bool = False
+    leased: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,42 @@ class UpstreamState:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreState:
+    """How this replica stands with the store that it shares with others: `stores/contact.py` has the phases.
+
+    `shown` is its URL without the password. `why` and `since_s` are of the latest move: empty and None before
+    the first. `lost_s` is for how long it has been out of reach (0.0: it is in reach), `moves_in_s` how long
+    until time alone moves the phase on (None: it does not). `joined`: it was in touch at any time.
+    `learning`: the store is in reach, and gathers counts that it does not know. `replicas` are those last
+    seen, this one among them. Of the `trips` made, `missed` had no answer, and together they carried `asks`,
+    one for each key. The last three are how many keys are held here.
+    """
+
+    kind: str
+    shown: str
+    phase: str
+    why: str = ""
+    since_s: float | None = None
+    lost_s: float = 0.0
+    moves_in_s: float | None = None
+    joined: bool = True
+    learning: bool = False
+    replicas: int = 1
+    trips: int = 0
+    missed: int = 0
+    asks: int = 0
+    buckets: int = 0
+    caps: int = 0
+    quotas: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class GateState:
-    """Everything the gate counts, at one instant."""
+    """Everything the gate counts, at one instant.
+
+    `store` is None where each process counts for itself. `banner` is what an operator should know, in one
+    sentence; empty when all is as it should be.
+    """
 
     draining: bool
     lanes: tuple[LaneState, ...]
@@ -107,3 +143,5 @@ class GateState:
     retry_budgets: tuple[RetryBudgetState, ...]
     upstreams: tuple[UpstreamState, ...]
     routes: tuple[RouteState, ...] = ()
+    store: StoreState | None = None
+    banner: str = ""

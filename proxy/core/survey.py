@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from proxy.core.claims import CALLER
@@ -19,6 +19,7 @@ from proxy.core.state import (
     LaneState,
     RetryBudgetState,
     RouteState,
+    StoreState,
     UpstreamState,
 )
 from proxy.core.target import Target
@@ -29,18 +30,24 @@ UNTOLD: Final[Mapping[str, float]] = {}
 
 
 def survey(
-    gate: Gate, now: float, known: Collection[str] = (), kept: Mapping[str, float] = UNTOLD
+    gate: Gate,
+    now: float,
+    known: Collection[str] = (),
+    kept: Mapping[str, float] = UNTOLD,
+    store: StoreState | None = None,
+    banner: str = "",
 ) -> GateState:
     """Everything `gate` counts at `now`. Spends nothing; walks the buckets, so not for a call.
 
     `known` names the configured callers: they get rows of their own, all others share one. `kept` is by route
-    the share of promises that were kept of late, which the gate tells and does not count.
+    the share of promises that were kept of late, which the gate tells and does not count. `store` is how this
+    process stands with the store that it shares, if it does; that and the `banner` are shown as they come.
     """
     targets = [gate.targets[name] for name in gate.policy.upstreams]
     return GateState(
         draining=gate.draining,
         lanes=tuple(_lanes(gate, now)),
-        caps=tuple(_caps(gate)),
+        caps=tuple(_caps(gate, shares=store is not None)),
         buckets=tuple(_buckets(gate, now, known)),
         breakers=tuple(state for target in targets if (state := _breaker(target, now)) is not None),
         retry_budgets=tuple(
@@ -52,6 +59,8 @@ def survey(
         routes=tuple(
             RouteState(name, gate.room.lanes.bytes_of(name), kept.get(name)) for name in gate.policy.routes
         ),
+        store=store,
+        banner=banner,
     )
 
 
@@ -66,42 +75,49 @@ def _lanes(gate: Gate, now: float) -> Iterator[LaneState]:
             yield LaneState(route, name, depth, 0.0 if oldest is None else now - oldest, dry_run)
 
 
-def _caps(gate: Gate) -> Iterator[CapState]:
+def _caps(gate: Gate, *, shares: bool) -> Iterator[CapState]:
     for name, upstream in gate.policy.upstreams.items():
         cap = gate.targets[name].cap
-        yield CapState(cap.key, gate.store.in_flight(cap.key), cap.slots, not upstream.cap.enforce)
+        leases = shares and cap.shared > 0
+        yield _cap(gate, cap.key, cap.key, cap.slots, enforce=upstream.cap.enforce, leases=leases)
     for route in gate.policy.routes.values():
         if route.cap is not None:
-            in_flight = gate.store.in_flight(route.cap.key)
-            yield CapState(route.cap.key, in_flight, route.cap.slots, not route.cap.enforce)
-        yield from _tool_caps(gate, route)
-    yield from _caller_caps(gate)
+            key, slots, enforce = route.cap.key, route.cap.slots, route.cap.enforce
+            yield _cap(gate, key, key, slots, enforce=enforce, leases=shares and enforce)
+        yield from _tool_caps(gate, route, shares=shares)
+    yield from _caller_caps(gate, shares=shares)
 
 
-def _tool_caps(gate: Gate, route: RoutePolicy) -> Iterator[CapState]:
+def _cap(gate: Gate, name: str, key: str, slots: int, *, enforce: bool, leases: bool) -> CapState:
+    """The row of the cap under `key`, shown as `name`. A cap that is not in use here leases nothing."""
+    leased = (gate.store.limit_of(key) or 0) if leases else None
+    return CapState(name, gate.store.in_flight(key), slots, not enforce, leased)
+
+
+def _tool_caps(gate: Gate, route: RoutePolicy, *, shares: bool) -> Iterator[CapState]:
     """A row for each named tool; for `*` one row, of the fullest tool without a name of its own."""
     prefix = f"tool:{route.name}/"
     for name, tool in route.tools.items():
         if tool.slots is None:
             continue
-        if name != ANY_TOOL:
-            yield CapState(prefix + name, gate.store.in_flight(prefix + name), tool.slots, not tool.enforce)
-            continue
-        named = {prefix + other for other in route.tools}
-        unnamed = [gate.store.in_flight(key) for key in gate.store.cap_keys(prefix) if key not in named]
-        yield CapState(prefix + ANY_TOOL, max(unnamed, default=0), tool.slots, not tool.enforce)
+        key = _fullest(gate, prefix, route.tools) if name == ANY_TOOL else prefix + name
+        yield _cap(gate, prefix + name, key, tool.slots, enforce=tool.enforce, leases=shares and tool.enforce)
 
 
-def _caller_caps(gate: Gate) -> Iterator[CapState]:
+def _caller_caps(gate: Gate, *, shares: bool) -> Iterator[CapState]:
     """A row for each named caller; for `*` one row, of the unnamed caller with most in flight."""
     callers = gate.policy.callers
     for name, caller in callers.items():
-        in_flight = gate.store.in_flight(CALLER + name)
-        if name == ANY_CALLER:
-            named = {CALLER + other for other in callers}
-            unnamed = [gate.store.in_flight(key) for key in gate.store.cap_keys(CALLER) if key not in named]
-            in_flight = max(unnamed, default=0)
-        yield CapState(CALLER + name, in_flight, caller.slots, not caller.enforce)
+        key = _fullest(gate, CALLER, callers) if name == ANY_CALLER else CALLER + name
+        enforce = caller.enforce
+        yield _cap(gate, CALLER + name, key, caller.slots, enforce=enforce, leases=shares and enforce)
+
+
+def _fullest(gate: Gate, prefix: str, names: Iterable[str]) -> str:
+    """The key with most in flight among those with this prefix, the named left out; or that of nobody."""
+    named = {prefix + name for name in names}
+    unnamed = [key for key in gate.store.cap_keys(prefix) if key not in named]
+    return max(unnamed, key=gate.store.in_flight, default=prefix)
 
 
 def _buckets(gate: Gate, now: float, known: Collection[str]) -> Iterator[BucketState]:

@@ -63,6 +63,8 @@ class Contact:
         self.seq = 0
         self.next_at = 0.0
         self.rejoins = False  # said once: what was held alone is over
+        self.why = ""  # of the latest move
+        self.moved_at = NEVER  # it has not moved yet
         self._safe_for_s = safe_for_s
         self._timeout_s = timeout_s
         self._chance = chance
@@ -74,6 +76,7 @@ class Contact:
         self._learning_until = 0.0
         self._way_s = 0.0
         self._joined = False
+        self._error = ""  # why the last trip that was missed was
 
     @property
     def has_joined(self) -> bool:
@@ -99,18 +102,21 @@ class Contact:
         """Move on by what time it is."""
         self.rejoins = False
         if self.phase is Phase.LOST and now >= self._alone_at:
-            self._move(Phase.ALONE, f"out of reach for {now - self._lost_at:.1f}s: on its own share")
+            lost_s = now - self._lost_at
+            why = f"out of reach for {lost_s:.1f}s ({self._error}): on its own share, 1/{self.replicas}"
+            self._move(Phase.ALONE, why, now)
         if self.phase is Phase.ALONE and not self._learning_until and now >= self._lost_at + self._safe_for_s:
-            self._move(Phase.GIVEN_UP, f"out of reach for {self._safe_for_s:g}s: each route as it says")
+            why = f"out of reach for {self._safe_for_s:g}s ({self._error}): each route as it says"
+            self._move(Phase.GIVEN_UP, why, now)
         if not self._learning_until or now < self._learning_until:
             return
         if self.is_alone:
             self.rejoins = True
             self._learning_until += self._way_s  # for the ledger it is a moment later
-            self._move(Phase.LEARNING, "what was granted alone is over")
+            self._move(Phase.LEARNING, "what was granted alone is over", now)
         else:
             self._learning_until = 0.0
-            self._move(Phase.SHARED, "the ledger has learnt what it did not know")
+            self._move(Phase.SHARED, "the ledger has learnt what it did not know", now)
 
     def heard(self, seq: int, replicas: int, learning_s: float, sent_at: float, now: float) -> None:
         """A trip that set out at `sent_at` was answered."""
@@ -126,14 +132,15 @@ class Contact:
             self._learning_until = (sent_at if self.is_alone else now) + learning_s
             self.next_at = now + learning_s
             if not self.is_alone:
-                self._move(Phase.LEARNING, "the ledger knows of no counts, and gathers them")
+                self._move(Phase.LEARNING, "the ledger knows of no counts, and gathers them", now)
             return
         self._learning_until = 0.0
-        self._move(Phase.SHARED, "in touch")
+        self._move(Phase.SHARED, "in touch", now)
 
     def missed(self, why: str, sent_at: float, now: float) -> None:
         """A trip that set out at `sent_at` had no answer."""
         self._misses += 1
+        self._error = why
         if self._misses == 1:
             self._lost_at = sent_at if self.is_hoping else self._lost_at
         self._pause_s = min(LONGEST_S, 2 * self._pause_s)
@@ -141,12 +148,12 @@ class Contact:
         if self._misses < HOPES:
             return
         if self.phase is Phase.JOINING:
-            self._move(Phase.GIVEN_UP, f"{why}; never reached, so there is no share to go on with")
+            self._move(Phase.GIVEN_UP, f"{why}; never reached, so there is no share to go on with", now)
         elif self.is_hoping:
             # Others may have been given leases until just before, and all of them end before it goes alone.
             self._alone_at = self._lost_at + self._timeout_s + LEASE_S
             self._learning_until = 0.0
-            self._move(Phase.LOST, why)
+            self._move(Phase.LOST, why, now)
         elif self._learning_until:
             self._learning_until = 0.0  # lost again while it learnt
 
@@ -169,9 +176,31 @@ class Contact:
         """When it is worth asking again, for who is refused because of it."""
         return LONGEST_S + max(0.0, self.next_at - now) if self.next_at < NEVER else LONGEST_S
 
-    def _move(self, phase: Phase, why: str) -> None:
+    # ── for those who look on ───────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_learning(self) -> bool:
+        """Does the ledger gather what it does not know?"""
+        return self._learning_until > 0.0
+
+    def lost_s(self, now: float) -> float:
+        """For how long the ledger has been out of reach; 0.0: the last trip was answered."""
+        return max(0.0, now - self._lost_at) if self._misses else 0.0
+
+    def moves_in_s(self, now: float) -> float:
+        """How long until time alone moves it on; inf: time alone does not."""
+        if self._learning_until:
+            return max(0.0, self._learning_until - now)
+        if self.phase is Phase.LOST:
+            return max(0.0, self._alone_at - now)
+        return max(0.0, self._lost_at + self._safe_for_s - now) if self.phase is Phase.ALONE else NEVER
+
+    # ── within ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _move(self, phase: Phase, why: str, now: float) -> None:
         old, self.phase = self.phase, phase
         self.is_calm = phase is Phase.SHARED
         self._joined = self._joined or self.is_calm
         if old is not phase:
+            self.why, self.moved_at = why, now
             self._moved(old, phase, why)

@@ -16,8 +16,11 @@ from proxy.core.cap_trade import CapAsk, CapTold
 from proxy.core.ledger import LEASE_S, Ask, Reply, Told, Trip
 from proxy.core.quota_trade import QuotaTold
 from proxy.core.rounding import NEVER
+from proxy.core.state import StoreState
+from proxy.stores.contact import Contact
 from proxy.stores.holdings import Holdings
 from proxy.stores.redis import StoreUnavailable
+from proxy.stores.standing import standing
 
 SCRIPT: Final = (Path(__file__).parent / "lua" / "trade.lua").read_text(encoding="utf-8")
 
@@ -36,7 +39,11 @@ class Link(Protocol):
 
 
 class Trips:
-    """Runs until `stop`. `opened` is told the keys under which there may be room that was not before."""
+    """Runs until `stop`. `opened` is told the keys under which there may be room that was not before.
+
+    `answered` is told how long each trip took that had an answer. `made` counts all trips, `missed` those
+    without an answer, and `asks` the keys asked about in all of them.
+    """
 
     def __init__(
         self,
@@ -45,23 +52,29 @@ class Trips:
         namespace: str,
         opened: Callable[[list[str]], None],
         clock: Callable[[], float],
+        answered: Callable[[float], None] = lambda _took_s: None,
     ) -> None:
         self._holdings = holdings
         self._link = link
         self._namespace = namespace
         self._opened = opened
         self._clock = clock
+        self._answered = answered
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.made = 0
         self.missed = 0
-        self.took_s = 0.0
+        self.asks = 0
         holdings.wake = self._hurry.set
 
     @property
-    def has_joined(self) -> bool:
-        """Was the ledger reached, and had learnt, at any time?"""
-        return self._holdings.contact.has_joined
+    def contact(self) -> Contact:
+        """How this replica stands with the ledger."""
+        return self._holdings.contact
+
+    def state(self, kind: str, shown: str, now: float) -> StoreState:
+        """The same and more, for those who look on; `shown` is where the ledger is."""
+        return standing(self._holdings, kind, shown, now, trips=self.made, missed=self.missed, asks=self.asks)
 
     def start(self) -> None:
         """Begin, in the running loop."""
@@ -105,9 +118,11 @@ class Trips:
             self.missed += 1
             opened = holdings.missed(str(error), self._clock(), heard=error.sent)
         else:
-            opened = holdings.unpack(reply, self._clock())
+            came_at = self._clock()
+            self._answered(came_at - began_at)
+            opened = holdings.unpack(reply, came_at)
         self.made += 1
-        self.took_s = self._clock() - began_at
+        self.asks += len(trip.asks)
         if opened:
             self._opened(opened)
         holdings.put_back()

@@ -53,6 +53,9 @@ ANSWER_BOUNDS_S: Final[tuple[float, ...]] = (
 )
 """For time spent upstream: from a cached tool answer to the 600 s at which the SDKs give up."""
 
+TRIP_BOUNDS_S: Final[tuple[float, ...]] = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+"""For a trip to a shared store: from one in the same rack to the longest that a `timeout` allows for most."""
+
 SCOPES: Final = frozenset({"caller", "run", "route", "upstream", "tool", "store", "proxy"})
 """What a refusal's scope may begin with; anything else is counted as `others`."""
 

@@ -9,8 +9,9 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from proxy.core.breaker import CLOSED, HALF_OPEN, OPEN
-from proxy.core.state import BreakerState, BucketState, CapState, GateState
+from proxy.core.state import BreakerState, BucketState, CapState, GateState, StoreState
 from proxy.core.survey import OTHERS
+from proxy.stores.contact import Phase
 from proxy.telemetry.catalog import CATALOG, PREFIX
 from proxy.telemetry.counts import Flows, Histogram, Labels
 
@@ -35,7 +36,7 @@ def gauge(name: str, rows: Iterable[Row]) -> GaugeMetricFamily:
     return family
 
 
-def histogram(name: str, rows: Iterable[tuple[tuple[str, str], Histogram]]) -> HistogramMetricFamily:
+def histogram(name: str, rows: Iterable[tuple[tuple[str, ...], Histogram]]) -> HistogramMetricFamily:
     """A histogram of the catalog; one without observations is left out."""
     entry = CATALOG[name]
     family = HistogramMetricFamily(PREFIX + name, entry.text, labels=entry.labels)
@@ -104,8 +105,10 @@ def of_state(state: GateState, caps: Labels, buckets: Labels) -> Iterator[Metric
     yield gauge("queue_oldest_seconds", [(names, lane.oldest_s) for names, lane in lanes])
     yield gauge("queue_bytes", [((row.route,), row.waiting_bytes) for row in state.routes])
     held = _caps(state.caps, caps)
-    yield gauge("in_flight", [((key,), in_flight) for key, (in_flight, _) in held.items()])
-    yield gauge("cap_slots", [((key,), slots) for key, (_, slots) in held.items()])
+    yield gauge("in_flight", [((key,), in_flight) for key, (in_flight, _, _) in held.items()])
+    yield gauge("cap_slots", [((key,), slots) for key, (_, slots, _) in held.items()])
+    if state.store is not None:
+        yield gauge("cap_leased", [((key,), own) for key, (_, _, own) in held.items() if own is not None])
     levels = _buckets(state.buckets, buckets)
     yield gauge("bucket_level", [(names, level) for names, (level, _) in levels.items()])
     yield gauge("bucket_burst", [(names, burst) for names, (_, burst) in levels.items()])
@@ -115,6 +118,17 @@ def of_state(state: GateState, caps: Labels, buckets: Labels) -> Iterator[Metric
     yield gauge("paused", [((row.upstream,), int(row.paused)) for row in state.upstreams])
     yield gauge("brownout_refused_share", [((row.upstream,), row.refused_share) for row in state.upstreams])
     yield gauge("draining", [((), int(state.draining))])
+
+
+def of_store(store: StoreState, moves: Mapping[str, int], trips: Histogram) -> Iterator[Metric]:
+    """How this replica stands with a store that it shares, and what its trips there cost."""
+    yield gauge("store_phase", [((phase,), int(phase == store.phase)) for phase in Phase])
+    yield counter("store_moves_total", [((phase,), moves.get(phase, 0)) for phase in Phase])
+    results = {"answered": store.trips - store.missed, "missed": store.missed}
+    yield by_label("store_trips_total", results)
+    yield counter("store_asks_total", [((), store.asks)])
+    yield histogram("store_trip_seconds", [((), trips)])
+    yield gauge("store_replicas", [((), store.replicas)])
 
 
 def by_label(name: str, counts: Mapping[str, float]) -> Metric:
@@ -135,13 +149,15 @@ def _breakers(breakers: tuple[BreakerState, ...]) -> Iterator[Metric]:
     yield gauge("breaker_next_probe_seconds", [((row.upstream,), row.next_probe_s) for row in breakers])
 
 
-def _caps(rows: tuple[CapState, ...], labels: Labels) -> dict[str, tuple[int, int]]:
-    """In flight and slots by cap, those without a label summed up."""
-    shown: dict[str, tuple[int, int]] = {}
+def _caps(rows: tuple[CapState, ...], labels: Labels) -> dict[str, tuple[int, int, int | None]]:
+    """In flight, slots and what is leased by cap, those without a label summed up."""
+    shown: dict[str, tuple[int, int, int | None]] = {}
     for row in rows:
         key = labels.keep(row.key)
-        in_flight, slots = shown.get(key, (0, 0))
-        shown[key] = (in_flight + row.in_flight, slots + row.slots)
+        in_flight, slots, leased = shown.get(key, (0, 0, None))
+        if row.leased is not None:
+            leased = (leased or 0) + row.leased
+        shown[key] = (in_flight + row.in_flight, slots + row.slots, leased)
     return shown
 
 

@@ -13,10 +13,20 @@ from proxy.core.breaker import OPEN
 from proxy.core.call import Call
 from proxy.core.events import BreakerMoved, CapMoved, PauseMoved, StoreMoved, WouldQueue, WouldRefuse
 from proxy.core.verdict import Reason, Refusal, status_of
+from proxy.stores.contact import Phase
 from proxy.telemetry.lines import Lines
 
 LINES_PER_S: Final = 10
 """Lines in a second for one reason and route: enough to see who is hit, cheap enough to ignore."""
+
+STORE_LEVELS: Final[dict[str, int]] = {
+    Phase.JOINING: logging.INFO,
+    Phase.SHARED: logging.INFO,
+    Phase.LEARNING: logging.INFO,
+    Phase.LOST: logging.WARNING,
+    Phase.ALONE: logging.WARNING,
+    Phase.GIVEN_UP: logging.ERROR,  # from here on calls are refused, or limits are exceeded
+}
 
 
 class Log:
@@ -117,9 +127,9 @@ class Log:
     def store_moved(self, moved: StoreMoved) -> None:
         """This replica stands otherwise with the shared store."""
         self._lines.write(
-            logging.INFO if moved.new in ("shared", "learning") else logging.WARNING,
+            STORE_LEVELS.get(moved.new, logging.WARNING),
             ("store_moved", moved.new),
-            lambda: {"old": moved.old, "new": moved.new, "detail": moved.why},
+            lambda: {"store": moved.store, "old": moved.old, "new": moved.new, "detail": moved.why},
         )
 
     def pause_moved(self, moved: PauseMoved) -> None:

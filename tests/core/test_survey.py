@@ -2,10 +2,26 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.policy import Per
-from proxy.core.state import BucketState, CapState, LaneState
+from proxy.core.cap import Cap
+from proxy.core.gate import Gate
+from proxy.core.policy import (
+    AdaptivePolicy,
+    CallerPolicy,
+    CapPolicy,
+    Per,
+    Policy,
+    QueuePolicy,
+    RoutePolicy,
+    ToolPolicy,
+    UpstreamPolicy,
+)
+from proxy.core.state import BucketState, CapState, LaneState, StoreState
 from proxy.core.survey import survey
 from proxy.core.verdict import Outcome
+from proxy.stores.breakers import BreakerMachine
+from proxy.stores.contact import Contact
+from proxy.stores.holdings import Holdings
+from proxy.stores.shared import SharedStore
 from tests.kit.story import Story, admitted, after, arrives, breaker, bucket, ends, waits
 
 
@@ -76,3 +92,54 @@ def test_looking_changes_nothing(story: Story) -> None:
     story >> arrives("a") << admitted("a") >> arrives("b", retry=True) << waits("b")
     first = survey(story.gate, story.clock())
     assert survey(story.gate, story.clock()) == first
+
+
+STANDS = StoreState("redis", "redis://10.0.0.5:6379/0", "shared")
+
+
+def sharing(**leased: int) -> Gate:
+    """A gate with caps of every kind over a shared store: `leased` by key, two of each in flight."""
+    contact = Contact(safe_for_s=60.0, timeout_s=0.05, chance=lambda: 0.5)
+    holdings = Holdings("r0", contact)
+    for key, limit in leased.items():
+        permits = holdings.cap(key, Cap(key, 8, 8))
+        permits.stand_alone(limit)
+        permits.take()
+        permits.take()
+    tools = {"search": ToolPolicy(4), "*": ToolPolicy(5), "dry": ToolPolicy(6, enforce=False)}
+    cap = CapPolicy("route:chat", 7, enforce=False)
+    routes = {"chat": RoutePolicy("chat", QueuePolicy(0, 10.0), (2.0,), cap=cap, tools=tools)}
+    learnt = CapPolicy("upstream:learnt", 16, adaptive=AdaptivePolicy(4, 16, 64))
+    upstreams = {
+        "api": UpstreamPolicy("api", CapPolicy("upstream:api", 8), None, None),
+        "learnt": UpstreamPolicy("learnt", learnt, None, None),
+    }
+    policy = Policy(("normal",), routes, upstreams, {"ann": CallerPolicy(2), "*": CallerPolicy(3)})
+    return Gate(policy, SharedStore(holdings), BreakerMachine, [].append)
+
+
+def test_of_a_cap_that_replicas_share_both_are_told_all_its_slots_and_what_is_leased_of_them() -> None:
+    leased = {"upstream:api": 3, "tool:chat/search": 2, "tool:chat/web": 4, "caller:ann": 2, "caller:bob": 5}
+    rows = {row.key: row for row in survey(sharing(**leased), 0.0, store=STANDS).caps}
+    assert rows == {
+        "upstream:api": CapState("upstream:api", 2, 8, leased=3),
+        "upstream:learnt": CapState("upstream:learnt", 0, 16),
+        "route:chat": CapState("route:chat", 0, 7, dry_run=True),
+        "tool:chat/search": CapState("tool:chat/search", 2, 4, leased=2),
+        "tool:chat/*": CapState("tool:chat/*", 2, 5, leased=4),
+        "tool:chat/dry": CapState("tool:chat/dry", 0, 6, dry_run=True),
+        "caller:ann": CapState("caller:ann", 2, 2, leased=2),
+        "caller:*": CapState("caller:*", 2, 3, leased=5),
+    }
+
+
+def test_a_shared_cap_that_is_not_in_use_leases_nothing() -> None:
+    rows = {row.key: row.leased for row in survey(sharing(), 0.0, store=STANDS).caps}
+    assert (rows["upstream:api"], rows["tool:chat/*"], rows["caller:ann"]) == (0, 0, 0)
+
+
+def test_how_this_process_stands_is_shown_as_it_is_told(story: Story) -> None:
+    state = survey(story.gate, 0.0, store=STANDS, banner="Look at the store.")
+    assert (state.store, state.banner) == (STANDS, "Look at the store.")
+    alone = survey(story.gate, 0.0)
+    assert (alone.store, alone.banner) == (None, "")

@@ -17,6 +17,7 @@ from proxy.core.state import (
     LaneState,
     RetryBudgetState,
     RouteState,
+    StoreState,
     UpstreamState,
 )
 from proxy.telemetry import Log, Telemetry
@@ -27,12 +28,29 @@ EMPTY = GateState(draining=False, lanes=(), caps=(), buckets=(), breakers=(), re
 BUSY = GateState(
     draining=True,
     lanes=(LaneState("chat", "critical", 3, 1.25), LaneState("chat", "background", 0, 0.0)),
-    caps=(CapState("upstream:openai", 7, 8), CapState("tool:github/search", 1, 2)),
+    caps=(CapState("upstream:openai", 7, 8), CapState("tool:github/search", 1, 2, leased=1)),
     buckets=(BucketState("chat/caller/requests", "nightly", 4.5, 50.0),),
     breakers=(BreakerState("openai", "half-open", 21, 0.5, 0.25, 3.5),),
     retry_budgets=(RetryBudgetState("openai", 9.75),),
     upstreams=(UpstreamState("openai", 0.625),),
     routes=(RouteState("chat", 4096, 0.75),),
+    store=StoreState(
+        kind="redis",
+        shown="redis://10.0.0.5:6379/0",
+        phase="alone",
+        why="out of reach for 3.1s (no answer in 50 ms): on its own share, 1/4",
+        since_s=8.9,
+        lost_s=12.0,
+        moves_in_s=48.0,
+        replicas=4,
+        trips=90,
+        missed=12,
+        asks=450,
+        buckets=3,
+        caps=2,
+        quotas=1,
+    ),
+    banner="The shared store is out of reach.",
 )
 
 

@@ -19,11 +19,13 @@ from proxy.core.events import (
     Refused,
     Returned,
     Settled,
+    StoreMoved,
     WouldQueue,
     WouldRefuse,
 )
 from proxy.core.state import CapState
 from proxy.core.verdict import Outcome, Reason, Refusal
+from proxy.stores.contact import Phase
 from proxy.telemetry.catalog import CATALOG, PREFIX
 from proxy.telemetry.counts import MOST_VALUES
 from tests.telemetry.kit import BUSY, EMPTY, Told, call
@@ -50,6 +52,8 @@ def told_of_everything() -> Told:
     told.telemetry.retried("chat", "succeeded")
     told.telemetry.tokens("chat", 100.0, None)
     told.telemetry.reloaded(ok=True)
+    told.telemetry.trip_answered(0.003)
+    told.emit(StoreMoved("redis://10.0.0.5:6379/0", "lost", "alone", "why"))
     return told
 
 
@@ -79,6 +83,43 @@ def test_what_the_proxy_holds_open_is_a_gauge() -> None:
     assert seen.get("upstream_connections", upstream="openai", state="in_use") == 7
     assert seen.get("upstream_connections", upstream="openai", state="idle") == 2
     assert seen.get("tasks") == 11
+
+
+def test_how_this_replica_stands_with_a_shared_store_is_gauges_and_counters() -> None:
+    told = told_of_everything()
+    told.emit(StoreMoved("redis://10.0.0.5:6379/0", "shared", "lost", "no answer in 50 ms"))
+    told.telemetry.trip_answered(0.02)
+    seen = told.scrape()
+    phases = {str(phase): seen.get("store_phase", phase=phase) for phase in Phase}
+    assert phases == {**dict.fromkeys(map(str, Phase), 0), "alone": 1}
+    moves = {str(phase): seen.get("store_moves_total", phase=phase) for phase in Phase}
+    assert moves == {**dict.fromkeys(map(str, Phase), 0), "alone": 1, "lost": 1}
+    assert seen.get("store_trips_total", result="answered") == 78
+    assert seen.get("store_trips_total", result="missed") == 12
+    assert seen.get("store_asks_total") == 450
+    assert seen.get("store_replicas") == 4
+    assert seen.get("store_trip_seconds_count") == 2
+    assert seen.get("store_trip_seconds_sum") == pytest.approx(0.023)
+    assert seen.get("store_trip_seconds_bucket", le="0.005") == 1
+    assert seen.get("cap_slots", cap="tool:github/search") == 2
+    assert seen.get("cap_leased", cap="tool:github/search") == 1
+    assert seen.get("cap_leased", cap="upstream:openai") is None  # each replica's own
+
+
+def test_who_shares_no_store_has_no_metric_about_one() -> None:
+    told = Told(dataclasses.replace(BUSY, store=None))
+    names = {family.name for family in told.scrape().families}
+    assert {name for name in names if "store" in name or "leased" in name} == set()
+
+
+def test_what_is_leased_of_caps_beyond_the_bound_is_summed_up() -> None:
+    told = Told()
+    tools = tuple(CapState(f"tool:github/{n}", 1, 2, leased=None if n % 2 else 1) for n in range(MOST_VALUES))
+    told.state = dataclasses.replace(BUSY, caps=tools)
+    told.scrape()
+    more = tuple(CapState(f"tool:more/{n}", 1, 8, leased=n or None) for n in range(4))
+    told.state = dataclasses.replace(BUSY, caps=(*tools, *more))
+    assert told.scrape().get("cap_leased", cap="others") == 6
 
 
 def test_a_breaker_is_in_exactly_one_phase() -> None:
@@ -159,7 +200,10 @@ def test_the_page_names_what_prometheus_client_adds_about_the_process() -> None:
 
 
 def test_the_queries_of_the_page_use_metrics_that_exist() -> None:
-    queries = PAGE.read_text().partition("## Questions")[2]
-    names = set(re.findall(r"backpressure_(\w+)", queries))
-    assert names
-    assert names <= set(CATALOG)
+    page = PAGE.read_text()
+    alerts = page.partition("What to watch")[2].partition("##")[0]
+    queries = page.partition("## Questions")[2]
+    for part in (alerts, queries):
+        names = set(re.findall(r"backpressure_(\w+?)(?:_bucket)?\b", part))
+        assert names
+        assert names <= set(CATALOG)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from proxy.core.events import Admitted, BreakerMoved, Refused, Settled, WouldQueue, WouldRefuse
+from proxy.core.events import Admitted, BreakerMoved, Refused, Settled, StoreMoved, WouldQueue, WouldRefuse
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.telemetry import Log
 from proxy.telemetry.lines import LONGEST_TEXT
@@ -112,6 +112,33 @@ def test_breakers_reloads_start_and_stop_are_logged() -> None:
         ("stopped", "info"),
     ]
     assert told.lines()[1]["detail"] == "20 of 20 calls failed"
+
+
+@pytest.mark.parametrize(
+    ("phase", "level"),
+    [
+        ("shared", "info"),
+        ("learning", "info"),
+        ("lost", "warning"),
+        ("alone", "warning"),
+        ("given_up", "error"),
+    ],
+)
+def test_a_move_of_the_store_is_one_line_as_grave_as_it_is(phase: str, level: str) -> None:
+    told = Told()
+    told.emit(
+        StoreMoved("rediss://cache:6379/2", "joining", phase, "rediss://cache:6379: no answer in 50 ms")
+    )
+    (line,) = told.lines()
+    assert line == {
+        "ts": "2023-11-14T22:13:20.250Z",
+        "event": "store_moved",
+        "level": level,
+        "store": "rediss://cache:6379/2",
+        "old": "joining",
+        "new": phase,
+        "detail": "rediss://cache:6379: no answer in 50 ms",
+    }
 
 
 def test_a_flood_of_refusals_becomes_a_few_lines_and_a_count() -> None:
@@ -223,6 +250,7 @@ def test_without_a_log_everything_is_still_counted(capsys: pytest.CaptureFixture
     told.telemetry._log = None
     refuse(told)
     told.emit(BreakerMoved("openai", "closed", "open", "why"))
+    told.emit(StoreMoved("redis://10.0.0.5:6379/0", "lost", "alone", "why"))
     told.telemetry.reloaded(ok=True)
     told.telemetry.relayed(call(), "openai", outcome=Outcome.FAILED, status=500, total_s=1.0)
     assert told.scrape().total("calls_refused_total") == 1
