@@ -156,7 +156,7 @@ class Proxy:
         store = self.settings.store
         if not store.shared:
             return MemoryStore()
-        from proxy.stores.redis import Address, Link  # noqa: PLC0415 - only who shares needs a client for it
+        from proxy.stores.redis import LIMITS, Address, Link  # noqa: PLC0415 - only who shares needs a client for it
         from proxy.stores.trips import SCRIPT, Trips  # noqa: PLC0415
 
         address = Address(
@@ -175,7 +175,7 @@ class Proxy:
         )
         contact = Contact(
             safe_for_s=store.safe_for_s,
-            timeout_s=store.timeout_s,
+            timeout_s=LIMITS[store.kind] * store.timeout_s,
             chance=random.random,
             moved=lambda old, new, why: self.telemetry.emit(StoreMoved(store.shown, old, new, why)),
         )
@@ -187,6 +187,7 @@ class Proxy:
             self._opened,
             self._clock,
             self.telemetry.trip_answered,
+            self.telemetry.crashed,
         )
         return SharedStore(holdings)
 

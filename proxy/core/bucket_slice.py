@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.core.bucket_trade import UNKNOWN, BucketAsk, BucketTold, at_once_s
+from proxy.core.bucket_trade import AT_ONCE_S, UNKNOWN, BucketAsk, BucketTold, at_once_s
 from proxy.core.demand import TRIP_S, Demand
 from proxy.core.ledger import LEASE_S
 from proxy.core.policy import BucketPolicy
@@ -31,8 +31,10 @@ class BucketSlice:
     """
 
     __slots__ = (
-        "_old_rate", "_sent_at", "alone", "at", "back", "bound", "burst", "demand", "free", "full_rate",
-        "heard", "known", "level", "need", "policy", "rate", "shared", "told_at", "until",
+        "_dear", "_debt", "_old_rate", "_refund", "_refund_at", "_sent_at", "alone", "at", "bound", "burst",
+        "demand",
+        "free", "full_rate", "hand", "heard", "known", "level", "need", "policy", "rate", "shared",
+        "told_at", "until",
     )  # fmt: skip
 
     def __init__(self, policy: BucketPolicy, now: float) -> None:
@@ -43,7 +45,10 @@ class BucketSlice:
         self.rate = 0.0
         self.bound = 0.0
         self.until = NEVER
-        self.back = 0.0  # to be handed back at the next trip; below 0: spent beyond what there was
+        self.hand = 0.0  # to be handed back at the next trip
+        self._dear = 0.0
+        self._refund = self._debt = 0.0  # to be told at the next trip
+        self._refund_at = now
         self.need = 0.0
         self.known = False
         self.heard = False
@@ -73,7 +78,8 @@ class BucketSlice:
 
     def shared_at(self, now: float) -> float:
         """What is left in the ledger by now if nobody else took of it, with what it is yet to be told."""
-        return min(self.burst, self.shared + self.back + self.free * max(0.0, now - self.told_at))
+        grown = self.free * max(0.0, now - self.told_at)
+        return min(self.burst, self.shared + grown + self.hand + self._refund_left(now) - self._debt)
 
     def may_fetch(self, cost: float, now: float) -> bool:
         """Is it worth a trip, out of turn? Of a hot key not for every token that another left."""
@@ -107,26 +113,34 @@ class BucketSlice:
         self.refill(now)
         fits = max(0.0, min(cost, self.bound - self.level))
         self.level += fits
-        self.back += cost - fits
+        self._refund, self._refund_at = self._refund_left(now) + cost - fits, now
 
     def overspend(self, cost: float, now: float) -> None:
         """Tokens were used beyond what was granted: what is not here of them is owed to the ledger."""
         self.refill(now)
         self.level -= cost
         if self.level < 0.0:
-            self.back += self.level
+            self._debt -= self.level
             self.level = 0.0
+
+    def _refund_left(self, now: float) -> float:
+        """What was not used comes back by itself, too: what the ledger has by now it is not given again."""
+        return max(0.0, self._refund - self.full_rate * (now - self._refund_at))
 
     def want(self, cost: float) -> None:
         """A call lacks so much of it."""
         self.need += cost
 
+    def want_dear(self, cost: float) -> None:
+        """A call waits for more than the slice can hold: to be told with the trip in turn."""
+        self._dear = max(self._dear, cost)
+
     @property
     def is_idle(self) -> bool:
         """Is there nothing to say of it on a trip?"""
-        return not (self.rate or self.bound or self.back or self.need or self.level) and not (
-            self.demand.is_hot
-        )
+        if self.rate or self.bound or self.level or self.need or self.demand.is_hot:
+            return False
+        return not (self.hand or self._refund or self._debt)
 
     def is_full(self, now: float) -> bool:
         """Is nothing missing, as far as is known?"""
@@ -138,23 +152,30 @@ class BucketSlice:
         self.demand.look(now)
         hot = self.demand.is_hot
         room = self.demand.per_s * STOCK_S + STOCK_CALLS * self.demand.dearest if hot else 0.0
-        keep = max(0.0, min(self.level, max(room, self.need)))
+        keep = max(0.0, min(self.level, max(room, self.need, self._dear)))
         ask = BucketAsk(
             self.full_rate,
             self.burst,
             keep=keep,
-            back=self.level - keep + self.back,
+            hand=self.level - keep + self.hand,
+            back=self._refund_left(now) - self._debt,
             demand=self.demand.per_s if hot else 0.0,
-            need=min(self.burst, keep + self.need),
+            need=min(self.burst, max(keep + self.need, self._dear)),
             room=room,
             unit=max(self.demand.dearest, ROUNDING_S),
             left=self.shared_at(now) if self.heard else UNKNOWN,
         )
         self.level = keep
-        self.back = 0.0
-        self.need = 0.0
+        self.hand = self.need = self._dear = self._refund = self._debt = 0.0
         self._old_rate, self.rate = self.rate, 0.0
         self._sent_at = now
+        return ask
+
+    def leave(self, now: float) -> BucketAsk:
+        """Hand back all there is: this replica will not come again."""
+        ask = self.ask(now)
+        ask.hand, ask.keep, ask.need, ask.demand, ask.room = ask.hand + ask.keep, 0.0, 0.0, 0.0, 0.0
+        self.level = 0.0
         return ask
 
     def ask_alone(self, now: float) -> BucketAsk:
@@ -172,6 +193,8 @@ class BucketSlice:
         self.rate = told.rate
         self.bound = told.bound
         self.level = min(told.bound, self.level + told.tokens + grown)
+        if told.rate <= 0.0 and now - self._sent_at > AT_ONCE_S:
+            self.level = 0.0  # they count as held no longer
         self.at = now
         self.until = self._sent_at + LEASE_S
         self.known = self.heard = True
@@ -187,11 +210,13 @@ class BucketSlice:
         self.level = min(self.bound, self.level + self.rate * (now - self._sent_at))
         self.at = now
 
-    def put_back(self) -> None:
-        """What came to be spent at once, and was not, is to go back."""
-        if self.rate <= 0.0 and not self.alone and self.level > 0.0:
-            self.back += self.level
-            self.level = 0.0
+    def put_back(self) -> bool:
+        """What came to be spent at once, and was not, is to go back: is there any?"""
+        if self.rate > 0.0 or self.alone or self.level <= 0.0:
+            return False
+        self.hand += self.level
+        self.level = 0.0
+        return True
 
     def missed(self, now: float, *, heard: bool) -> None:
         """No answer came. If the ledger may have heard, what was kept may be spent, but grows no more."""

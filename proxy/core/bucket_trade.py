@@ -15,6 +15,9 @@ AT_ONCE_S: Final = 0.1
 """Tokens without a rate are spent when they come, or go back: a reply takes no longer. Of a bucket that
 refills in less than four times that, a quarter of its own time: else hardly any of it would be in use."""
 
+LEAST_CALLS: Final = 3
+"""A slice with a rate holds so many calls at least: in a smaller one too much would run over."""
+
 LEASED_SHARE: Final = 0.95
 """So much of a rate is leased at most: what is left is for replicas that ask too seldom for a slice."""
 
@@ -22,14 +25,15 @@ LEASED_SHARE: Final = 0.95
 class BucketAsk:
     """Of a bucket of `rate` a second and `burst` at once, in its own unit.
 
-    `keep` is what the replica goes on spending of its slice while the trip lasts, `back` what it hands back
-    (below 0: what it spent beyond). `demand` is what it was asked for lately, a second; 0.0 where that is
-    too little for a slice with a rate. `need` is what its waiting calls lack now, `room` what it would like
-    to hold besides. A slice of less than `unit`, the dearest call of late, is of no use to it. `left` is the
-    level that it last knew, brought forward, for a ledger that has lost it.
+    `keep` is what the replica goes on spending of its slice while the trip lasts, `hand` what it hands back
+    of it; `back` what comes back besides, of calls that did not use it (below 0: what was used beyond).
+    `demand` is what it was asked for lately, a second; 0.0 where that is too little for a slice with a rate.
+    `need` is what its waiting calls lack now, with what it keeps; `room` what it would like to hold. `unit`
+    is the dearest call of late. `left` is the level that it last knew, brought forward, for a ledger that
+    has lost it.
     """
 
-    __slots__ = ("back", "burst", "demand", "keep", "left", "need", "rate", "room", "unit")
+    __slots__ = ("back", "burst", "demand", "hand", "keep", "left", "need", "rate", "room", "unit")
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class BucketAsk:
         burst: float,
         *,
         keep: float = 0.0,
+        hand: float = 0.0,
         back: float = 0.0,
         demand: float = 0.0,
         need: float = 0.0,
@@ -47,6 +52,7 @@ class BucketAsk:
         self.rate = rate
         self.burst = burst
         self.keep = keep
+        self.hand = hand
         self.back = back
         self.demand = demand
         self.need = need
@@ -91,15 +97,20 @@ class BucketShare:
 class BucketAccount:
     """What nobody holds of a bucket, `level` at the time `at`, and who holds the rest.
 
-    From `gone_at` on it is full, and as good as never heard of.
+    A replica that needs more than could be given is `first` in line until `first_until`: so much of the
+    level as it needs, `due`, is not given to others. From `gone_at` on the account is full, and as good as
+    never heard of.
     """
 
-    __slots__ = ("at", "gone_at", "level", "shares")
+    __slots__ = ("at", "due", "first", "first_until", "gone_at", "level", "shares")
 
     def __init__(self, level: float, at: float) -> None:
         self.level = level
         self.at = at
         self.gone_at = at
+        self.first = ""
+        self.first_until = 0.0
+        self.due = 0.0
         self.shares: list[BucketShare] = []
 
 
@@ -112,23 +123,29 @@ def trade_bucket(
     level = _brought_forward(account, ask, now)
     void = not any(share.replica == replica for share in account.shares)
     others = [share for share in account.shares if share.replica != replica]
-    keep = 0.0 if void else ask.keep
+    keep, hand = (0.0, 0.0) if void else (ask.keep, ask.hand)
     others_bound = sum(share.bound for share in others)
-    pool = min(level + ask.back, ask.burst - others_bound - keep)
-    demand = ask.demand + sum(share.demand for share in others)
+    pool = min(level + hand + ask.back, ask.burst - others_bound - keep)
+    due = account.due if account.first != replica and now < account.first_until else 0.0
 
+    demand = ask.demand + sum(share.demand for share in others)
     part = ask.demand / demand if demand > 0.0 else 0.0
-    room = min(ask.room, ask.burst * part / 2)
+    room = min(ask.room, (ask.burst - due) * part / 2)
     rate = 0.0
-    if ask.demand > 0.0 and max(room, keep) >= ask.unit:
+    if ask.demand > 0.0 and room >= LEAST_CALLS * ask.unit:
         others_rate = sum(share.rate for share in others)
-        leased = LEASED_SHARE * ask.rate
+        leased = LEASED_SHARE * ask.rate * (1.0 - due / ask.burst / 2)
         rate = max(0.0, min(2 * ask.demand, leased * part, leased - others_rate))
-    most = max(keep, ask.burst - others_bound)
-    wanted = max(ask.need, room) - keep
-    tokens = max(0.0, min(wanted, most - keep, pool))
+    most = max(keep, ask.burst - others_bound - due)
+    wanted = max(ask.need, room if rate > 0.0 else 0.0) - keep
+    tokens = max(0.0, min(wanted, most - keep, pool - due))
     bound = min(most, max(room, keep + tokens)) if rate > 0.0 else keep + tokens
 
+    if due == 0.0:
+        unmet = ask.need > max(bound if rate > 0.0 else 0.0, keep + tokens)
+        account.first = replica if unmet else ""
+        account.due = ask.need if unmet else 0.0
+        account.first_until = now + lease_s if unmet else 0.0
     account.level = min(pool - tokens, max(0.0, ask.burst - others_bound - bound))
     account.at = max(now, account.at)
     account.shares = others
@@ -138,7 +155,7 @@ def trade_bucket(
         account.shares = sorted([*others, share], key=lambda each: each.replica)
     account.gone_at = now + lease_s + (ask.burst - account.level) / ask.rate
     free = max(0.0, ask.rate - sum(share.rate for share in account.shares))
-    return account, BucketTold(tokens, rate, bound, account.level, free, void=void)
+    return account, BucketTold(tokens, rate, bound, account.level - due, free, void=void)
 
 
 def at_once_s(burst: float, rate: float) -> float:

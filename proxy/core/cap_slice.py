@@ -29,14 +29,15 @@ class CapSlice:
     """Of one cap: up to `limit` in flight until `until`; those beyond, of the `held`, may finish."""
 
     __slots__ = (
-        "_area_s", "_at", "_calls_per_s", "_hold_s", "_sent_at", "_since", "_took", "counted", "fails",
-        "free", "held", "known", "limit", "need", "owed", "short", "slots", "until",
+        "_area_s", "_at", "_calls_per_s", "_hold_s", "_sent_at", "_since", "_told", "_took", "counted",
+        "fails", "free", "held", "known", "limit", "need", "owed", "short", "slots", "until",
     )  # fmt: skip
 
     def __init__(self, slots: int, now: float) -> None:
         self.slots = slots
         self.held = 0
         self.limit = 0
+        self._told = 0
         self.until = NEVER
         self.counted = 0
         self.free = 0
@@ -130,9 +131,16 @@ class CapSlice:
             quick=self._is_quick,
         )
 
+    def leave(self, now: float) -> CapAsk:
+        """Hand back all but what is in flight: this replica will not come again."""
+        self.limit = min(self.limit, self.held)
+        ask = self.ask(now, in_turn=False)
+        ask.wanted, ask.waiting = self.held, 0
+        return ask
+
     def told(self, told: CapTold) -> None:
         """Back with an answer."""
-        self.limit = told.limit
+        self.limit = self._told = told.limit
         self.counted = told.counted
         self.free = told.free
         self.owed = told.owed
@@ -143,8 +151,9 @@ class CapSlice:
         """No answer came: what was kept holds until the lease before ends."""
         self.known = False
 
-    def stand_alone(self, limit: int) -> None:
-        """The ledger is lost: from now on so many are its own."""
+    def stand_alone(self, parts: int) -> None:
+        """The ledger is lost: its part is its own; of too few to divide, what it was told last."""
+        limit = self.slots // parts or self._told
         self.limit, self.until, self.counted = limit, NEVER, 0
         self.known, self.free, self.owed = True, 0, 0
 

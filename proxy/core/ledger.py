@@ -75,13 +75,14 @@ class Reply:
 
 
 class _Presence:
-    """A replica that was heard of: until when that counts, and its latest trip."""
+    """A replica that was heard of: until when that counts, its latest trip, and is it `here` still."""
 
-    __slots__ = ("number", "until")
+    __slots__ = ("here", "number", "until")
 
-    def __init__(self, number: int, until: float) -> None:
+    def __init__(self, number: int, until: float, *, here: bool) -> None:
         self.number = number
         self.until = until
+        self.here = here
 
 
 class Ledger:
@@ -108,17 +109,18 @@ class Ledger:
             return Reply(self._seq, 0, 0.0, [], stale=True)
         self._replicas = {name: each for name, each in self._replicas.items() if each.until > now}
         lost = not self._seq or self._seq < trip.seq
-        if lost or (trip.safe and not self._replicas and self._learning_until <= now):
+        if lost or (trip.safe and not self._here() and self._learning_until <= now):
             self._learning_until = now + LEASE_S
         self._seq = max(self._seq, trip.seq) + 1
         until = self._learning_until if self._learning_until > now else 0.0
         told = [self._trade(key, ask, trip, now, until) for key, ask in trip.asks]
-        if trip.leaving:
-            self._replicas.pop(trip.replica, None)
-        else:
-            self._replicas[trip.replica] = _Presence(trip.number, now + LEASE_S)
+        # Who has left is remembered: an earlier trip of it may still be on its way.
+        self._replicas[trip.replica] = _Presence(trip.number, now + LEASE_S, here=not trip.leaving)
         learning_s = max(0.0, self._learning_until - now)
-        return Reply(self._seq, len(self._replicas), learning_s, told)
+        return Reply(self._seq, self._here(), learning_s, told)
+
+    def _here(self) -> int:
+        return sum(each.here for each in self._replicas.values())
 
     def _trade(self, key: str, ask: Ask, trip: Trip, now: float, learning_until: float) -> Told | None:
         if isinstance(ask, CapAsk):

@@ -100,6 +100,13 @@ class QuotaSlice:
         self.need = 0
         return ask
 
+    def leave(self, now: float) -> QuotaAsk:
+        """Hand back all there is: this replica will not come again."""
+        ask = self.ask(now)
+        ask.back, ask.need = ask.back + self.held, 0
+        self.held = 0
+        return ask
+
     def told(self, told: QuotaTold, sent_at: float) -> None:
         """Back with an answer."""
         if told.ends_at != self.ends_at:

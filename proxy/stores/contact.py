@@ -165,12 +165,12 @@ class Contact:
 
     def parts(self, on_store_failure: OnStoreFailure) -> int:
         """Into how many parts a limit is divided while it is alone; 0: none is its own."""
+        has_share = self._joined  # else nobody knows among how many
         if self.phase is Phase.GIVEN_UP:
             if on_store_failure is OPEN:
                 return 1
-            if on_store_failure is REFUSE or not self._joined:
-                return 0
-        return self.replicas
+            has_share = has_share and on_store_failure is not REFUSE
+        return self.replicas if has_share else 0
 
     def back_s(self, now: float) -> float:
         """When it is worth asking again, for who is refused because of it."""

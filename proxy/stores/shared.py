@@ -167,6 +167,8 @@ class SharedStore(Store):
             else:
                 lack.wait(Shortfall(key, Reason.STORE_DOWN, away_s, bucket.step_s(cost), policy.label))
             return
+        if cost > bucket.bound:
+            bucket.want_dear(cost)
         wait_s = bucket.wait_s(cost, now)
         lack.wait(Shortfall(key, Reason.BUCKET_EMPTY, wait_s, bucket.step_s(cost), policy.label))
 
@@ -214,7 +216,7 @@ class SharedStore(Store):
         for key, cap in claims.caps:
             if cap.shared:
                 permits = self.holdings.cap(key, cap, now)
-                permits.stand_alone(permits.limit if cap.shared < parts else cap.shared // parts)
+                permits.stand_alone(parts)
         for key, policy in claims.buckets:
             bucket = self.holdings.bucket(key, policy, now)
             bound = min(policy.burst, max(policy.burst / parts, claims.cost(policy)))

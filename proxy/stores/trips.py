@@ -7,6 +7,7 @@ no cancellation can tear a reply from its command. The script is `lua/trade.lua`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -41,8 +42,8 @@ class Link(Protocol):
 class Trips:
     """Runs until `stop`. `opened` is told the keys under which there may be room that was not before.
 
-    `answered` is told how long each trip took that had an answer. `made` counts all trips, `missed` those
-    without an answer, and `asks` the keys asked about in all of them.
+    `answered` is told how long each trip took that had an answer, `crashed` of a defect of ours in one.
+    `made` counts all trips, `missed` those without an answer, `asks` what they carried.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Trips:
         opened: Callable[[list[str]], None],
         clock: Callable[[], float],
         answered: Callable[[float], None] = lambda _took_s: None,
+        crashed: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
         self._holdings = holdings
         self._link = link
@@ -60,6 +62,7 @@ class Trips:
         self._opened = opened
         self._clock = clock
         self._answered = answered
+        self._crashed = crashed
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.made = 0
@@ -85,11 +88,14 @@ class Trips:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-            try:
-                await asyncio.wait_for(self._trip(leaving=True), GOODBYE_S)
-            except TimeoutError:
-                self._holdings.missed("no answer to the goodbye", self._clock())
+            with contextlib.suppress(TimeoutError):  # then what is held is free when its lease has ended
+                await asyncio.wait_for(self._goodbye(), GOODBYE_S)
         await self._link.aclose()
+
+    async def _goodbye(self) -> None:
+        await self._trip(leaving=True)
+        while self._holdings.has_more and not self.contact.lost_s(self._clock()):
+            await self._trip(leaving=True)
 
     async def _run(self) -> None:
         while True:
@@ -117,6 +123,10 @@ class Trips:
         except StoreUnavailable as error:
             self.missed += 1
             opened = holdings.missed(str(error), self._clock(), heard=error.sent)
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not end all trips in silence
+            self.missed += 1
+            self._crashed(error)
+            opened = holdings.missed(f"{type(error).__name__}: {error}", self._clock())
         else:
             came_at = self._clock()
             self._answered(came_at - began_at)
@@ -156,7 +166,7 @@ def decode(reply: list[Any], trip: Trip) -> Reply:
         stale = int(next(words)) == 1
         seq, replicas, learning_s = int(float(next(words))), int(float(next(words))), float(next(words))
         told = [] if stale else [_told(ask, words) for _, ask in trip.asks]
-    except (StopIteration, ValueError) as error:
+    except (StopIteration, TypeError, ValueError) as error:
         raise StoreUnavailable(f"the store's script answered in words of another release: {error}") from error
     if stale:
         raise StoreUnavailable("the store has heard of a later trip of this replica")
@@ -166,7 +176,8 @@ def decode(reply: list[Any], trip: Trip) -> Reply:
 def _numbers(ask: Ask) -> tuple[str, tuple[float, ...]]:
     if isinstance(ask, BucketAsk):
         return "b", (
-            ask.rate, ask.burst, ask.keep, ask.back, ask.demand, ask.need, ask.room, ask.unit, ask.left,
+            ask.rate, ask.burst, ask.keep, ask.hand, ask.back,
+            ask.demand, ask.need, ask.room, ask.unit, ask.left,
         )  # fmt: skip
     if isinstance(ask, CapAsk):
         return "c", (ask.slots, ask.keep, ask.wanted, ask.waiting, int(ask.quick))

@@ -5,16 +5,17 @@ The ledger behind them is `core/ledger.py`; `test_lua_equals_core.py` says that 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from proxy.core.cap import Cap
 from proxy.core.ledger import LEASE_S, Ledger
-from proxy.core.policy import BucketPolicy, OnStoreFailure, Per, QuotaPolicy
+from proxy.core.policy import BucketPolicy, OnStoreFailure, Per, QuotaPolicy, Unit
 from proxy.core.verdict import Reason
 from proxy.stores.contact import LONGEST_S, Phase
-from tests.kit.fleet import Fleet, claims
+from tests.kit.fleet import Fleet, Replica, claims
 
 JOINED_S = 4.0
 """By then all have joined, and the ledger has learnt that there was nothing to know."""
@@ -32,6 +33,7 @@ class Buckets:
         self.fleet = Fleet(Random(seed))
         self.policy = BucketPolicy("b", Per.ROUTE, rate, burst, "")
         self.calls = 0
+        self.spared: Replica | None = None
         self._every_s = 1.0 / (rate * load)
         self._skew = skew
         for _ in range(replicas):
@@ -40,7 +42,7 @@ class Buckets:
 
     def _arrive(self) -> None:
         fleet, chance = self.fleet, self.fleet.chance
-        living = [replica for replica in fleet.replicas if replica.alive]
+        living = [each for each in fleet.replicas if each.alive and each is not self.spared]
         weights = [self._skew if replica is fleet.replicas[0] else 1 for replica in living]
         self.calls += 1
         chance.choices(living, weights)[0].offer(claims(buckets=(("b|all", self.policy),)))
@@ -85,6 +87,58 @@ def test_nothing_is_granted_twice_whoever_dies_and_joins(seed: int) -> None:
         fleet.at(at, lambda: fleet.join() and None)
         fleet.at(at + chance.uniform(0.0, 3.0), fleet.replicas[number % 2].kill)
     fleet.run(35.0)
+    assert story.over <= GRAIN
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "cost"),
+    [(10000.0, 10000.0, 2500.0), (5000.0, 10000.0, 4000.0), (3.0, 3.0, 1.0), (10.0, 1.0, 1.0)],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_few_dear_calls_exceed_no_more_than_many_cheap_ones(
+    rate: float, burst: float, cost: float, seed: int
+) -> None:
+    """Tokens are fetched for one call then, and what is not used of them goes back."""
+    fleet = Fleet(Random(seed))
+    policy = BucketPolicy("b", Per.ROUTE, rate, burst, "", Unit.TOKENS)
+    for _ in range(4):
+        fleet.join()
+
+    def arrive() -> None:
+        asked = claims(buckets=(("b|all", policy),), tokens=fleet.chance.choice((cost, cost / 50)))
+        replica = fleet.chance.choice(fleet.replicas)
+        # Some turn out cheaper than thought, and some never go.
+        unused, used = fleet.chance.random() < 0.2, asked.tokens * fleet.chance.uniform(0.2, 1.0)
+
+        def begins() -> None:
+            place = len(fleet.granted) - 1
+
+            def ends() -> None:
+                replica.settle(asked, unused=unused, used_tokens=None if unused else used)
+                fleet.granted[place] = (*fleet.granted[place][:2], 0.0 if unused else used)
+
+            fleet.at(fleet.now + fleet.chance.expovariate(2.0), ends)
+
+        replica.offer(asked, begins)
+        fleet.at(fleet.now + fleet.chance.expovariate(3.0 * rate / cost), arrive)
+
+    fleet.at(JOINED_S, arrive)
+    fleet.run(40.0)
+    assert fleet.over("b|all", rate, burst) <= 1e-5 * burst + rate * 0.002
+
+
+def test_a_dear_call_is_not_starved_by_cheap_ones() -> None:
+    story = Buckets(rate=400.0, burst=400.0, replicas=4, load=1.5)
+    fleet = story.fleet
+    granted_at: list[float] = []
+    story.spared = fleet.replicas[1]  # in the gate, who waits there for tokens is not overtaken by newcomers
+    dear = claims(buckets=(("b|all", replace(story.policy, unit=Unit.TOKENS)),), tokens=240.0)
+    fleet.at(
+        15.0, lambda: fleet.replicas[1].offer(dear, lambda: granted_at.append(fleet.now), patience_s=60.0)
+    )
+    fleet.run(45.0)
+    assert granted_at
+    assert granted_at[0] < 30.0
     assert story.over <= GRAIN
 
 
@@ -169,6 +223,25 @@ def test_a_cap_is_used_and_never_exceeded(slots: int, replicas: int, skew: int, 
     assert story.used_s / (slots * 20.0) >= least
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cap_is_not_exceeded_when_all_come_back_from_an_outage(seed: int) -> None:
+    story = Caps(slots=10, replicas=4, load=1.5, longest_s=LEASE_S, seed=seed)
+    fleet = story.fleet
+    fleet.at(10.0, lambda: setattr(fleet, "down", True))
+    fleet.at(20.0, lambda: setattr(fleet, "down", False))
+    fleet.run(30.0)
+    assert story.most <= 10
+
+
+def test_of_a_cap_that_is_smaller_than_the_fleet_somebody_goes_on_while_all_are_alone() -> None:
+    story = Caps(slots=1, replicas=4, load=1.5)
+    fleet = story.fleet
+    fleet.at(10.0, lambda: setattr(fleet, "down", True))
+    fleet.run(30.0)
+    assert story.most == 1
+    assert story.used_s > 5.0
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_cap_is_never_exceeded_whatever_happens(seed: int) -> None:
     chance = Random(seed)
@@ -243,6 +316,24 @@ class Caps:
         self._at = self.fleet.now
         self._in_flight += by
         self.most = max(self.most, self._in_flight)
+
+
+def test_who_leaves_hands_back_what_it_holds() -> None:
+    def used_after(leaves: bool) -> float:
+        story = Buckets(rate=100.0, burst=10.0, replicas=2, load=3.0, skew=8)
+        fleet, gone = story.fleet, story.fleet.replicas[0]
+        fleet.run(12.0)
+        gone.kill()
+        if leaves:
+            trip = gone.holdings.pack(gone.clock, leaving=True)
+            fleet.ledger.trip(trip, fleet.now)
+            assert not gone.holdings.has_more
+        fleet.run(14.0)
+        assert story.over <= GRAIN
+        return story.used(12.5, 14.0)
+
+    assert used_after(leaves=True) >= 0.85
+    assert used_after(leaves=False) <= 0.5
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -42,6 +42,7 @@ def ask_for(chance: Random, kind: str, key: str, ends_at: float) -> Ask:
         rate,
         burst,
         keep=amount(chance, burst),
+        hand=amount(chance, burst),
         back=amount(chance, burst) * chance.choice((1, 1, -1)),
         demand=amount(chance, 2 * rate),
         need=amount(chance, burst),

@@ -3,7 +3,7 @@
 --
 -- KEYS: the ledger's own, then one for each ask. All carry one hash tag, so that a cluster keeps them together.
 -- ARGV: now ("": the server's clock; tests pass their own), lease_s, replica, number, seq, safe, leaving; then
--- for each ask its kind and its numbers: b 9, c 5, q 6, in the order of the fields read below.
+-- for each ask its kind and its numbers: b 10, c 5, q 6, in the order of the fields read below.
 -- Returns {stale, seq, replicas, learning_s, ...}, then for each ask its numbers, or "-" while it learns.
 
 local now, lease_s, replica = ARGV[1], tonumber(ARGV[2]), ARGV[3]
@@ -16,7 +16,7 @@ else
 end
 
 local REMEMBERED_S = 86400  -- the ledger's own key, after the last trip of all
-local AT_ONCE_S, LEASED_SHARE, TURN_S = 0.1, 0.95, 2.0
+local AT_ONCE_S, LEAST_CALLS, LEASED_SHARE, TURN_S = 0.1, 3, 0.95, 2.0
 local min, max, floor = math.min, math.max, math.floor
 local reply, at = {}, 8
 
@@ -48,7 +48,7 @@ local function insert(shares, share)
   table.insert(shares, place, share)
 end
 
--- bucket: {level, at, gone_at, shares}; share: {replica, rate, bound, demand, until}
+-- bucket: {level, at, gone_at, shares, first, first_until, due}; share: {replica, rate, bound, demand, until}
 local function grown(account, rate, burst, upto)
   local bounds, rates = 0, 0
   for _, share in ipairs(account[4]) do
@@ -73,14 +73,14 @@ local function brought_forward(account, rate, burst)
 end
 
 local function trade_bucket(key, learning_until)
-  local rate, burst, keep, back, demand = argument(), argument(), argument(), argument(), argument()
-  local need, room, unit, left = argument(), argument(), argument(), argument()
+  local rate, burst, keep, hand, back = argument(), argument(), argument(), argument(), argument()
+  local demand, need, room, unit, left = argument(), argument(), argument(), argument(), argument()
   local account = read(key)
   if account and account[3] <= now then account = nil end
 
   if learning_until then
     if account or left >= 0 then
-      account = account or {burst, learning_until, 0, {}}
+      account = account or {burst, learning_until, 0, {}, '', 0, 0}
       if left >= 0 then account[1] = min(account[1], left) end
       account[2] = max(account[2], learning_until)
       account[3] = learning_until + lease_s + (burst - account[1]) / rate
@@ -90,7 +90,7 @@ local function trade_bucket(key, learning_until)
     return
   end
 
-  account = account or {burst, now, now, {}}
+  account = account or {burst, now, now, {}, '', 0, 0}
   local level = brought_forward(account, rate, burst)
   local void, others, others_bound, others_rate, others_demand = true, {}, 0, 0, 0
   for _, share in ipairs(account[4]) do
@@ -103,22 +103,30 @@ local function trade_bucket(key, learning_until)
       others_demand = others_demand + share[4]
     end
   end
-  if void then keep = 0 end
-  local pool = min(level + back, burst - others_bound - keep)
+  if void then keep, hand = 0, 0 end
+  local pool = min(level + hand + back, burst - others_bound - keep)
+  local due = account[5] ~= replica and now < account[6] and account[7] or 0
+
   local all_demand = demand + others_demand
   local part = all_demand > 0 and demand / all_demand or 0
-  room = min(room, burst * part / 2)
+  room = min(room, (burst - due) * part / 2)
   local own_rate = 0
-  if demand > 0 and max(room, keep) >= unit then
-    local leased = LEASED_SHARE * rate
+  if demand > 0 and room >= LEAST_CALLS * unit then
+    local leased = LEASED_SHARE * rate * (1 - due / burst / 2)
     own_rate = max(0, min(2 * demand, leased * part, leased - others_rate))
   end
-  local most = max(keep, burst - others_bound)
-  local wanted = max(need, room) - keep
-  local tokens = max(0, min(wanted, most - keep, pool))
+  local most = max(keep, burst - others_bound - due)
+  local wanted = max(need, own_rate > 0 and room or 0) - keep
+  local tokens = max(0, min(wanted, most - keep, pool - due))
   local bound = keep + tokens
   if own_rate > 0 then bound = min(most, max(room, keep + tokens)) end
 
+  if due == 0 then
+    local unmet = need > max(own_rate > 0 and bound or 0, keep + tokens)
+    account[5] = unmet and replica or ''
+    account[6] = unmet and now + lease_s or 0
+    account[7] = unmet and need or 0
+  end
   account[1] = min(pool - tokens, max(0, burst - others_bound - bound))
   account[2] = max(now, account[2])
   account[4] = others
@@ -130,7 +138,7 @@ local function trade_bucket(key, learning_until)
   local rates = 0
   for _, share in ipairs(others) do rates = rates + share[2] end
   write(key, account, account[3] - now)
-  tell(tokens, own_rate, bound, account[1], max(0, rate - rates), void and 1 or 0)
+  tell(tokens, own_rate, bound, account[1] - due, max(0, rate - rates), void and 1 or 0)
 end
 
 -- cap: {gone_at, shares}; share: {replica, counted, wanted, waiting, turn, until}
@@ -246,33 +254,34 @@ local function trade_quota(key, learning_until)
   tell(granted, max(0, amount - account[2]), account[1], account[1] - now)
 end
 
--- the ledger's own: {learning_until, seq, {replica -> {number, until}}}
+-- the ledger's own: {learning_until, seq, {replica -> {number, until, here}}}
+local function here(replicas)
+  local count = 0
+  for _, each in pairs(replicas) do count = count + each[3] end
+  return count
+end
+
 local ledger = read(KEYS[1]) or {0, 0, {}}
 local known = ledger[3][replica]
 if known and number <= known[1] then
   return {'1', tostring(ledger[2]), '0', '0'}
 end
-local replicas, present = {}, 0
+local replicas = {}
 for name, each in pairs(ledger[3]) do
-  if each[2] > now then
-    replicas[name] = each
-    present = present + 1
-  end
+  if each[2] > now then replicas[name] = each end
 end
 local lost = ledger[2] == 0 or ledger[2] < seq
-if lost or (safe and present == 0 and ledger[1] <= now) then
+if lost or (safe and here(replicas) == 0 and ledger[1] <= now) then
   ledger[1] = now + lease_s
 end
 ledger[2] = max(ledger[2], seq) + 1
 local learning_until = ledger[1] > now and ledger[1] or nil
-replicas[replica] = (not leaving) and {number, now + lease_s} or nil
-present = 0
-for _ in pairs(replicas) do present = present + 1 end
+replicas[replica] = {number, now + lease_s, leaving and 0 or 1}
 ledger[3] = replicas
 write(KEYS[1], ledger, REMEMBERED_S)
 
 reply = {'0'}
-tell(ledger[2], present, max(0, ledger[1] - now))
+tell(ledger[2], here(replicas), max(0, ledger[1] - now))
 local trades = {b = trade_bucket, c = trade_cap, q = trade_quota}
 for place = 2, #KEYS do
   local kind = ARGV[at]
