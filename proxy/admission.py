@@ -132,7 +132,12 @@ class Admission:
         Not where no budget would pay, the breaker stays open, or the answer would be worthless by then.
         """
         now, target = self._clock(), self.gate.targets[upstream]
-        if self.gate.draining or now + after_s >= call.deadline or target.retry_wait_s(call.caller, now)[1]:
+        run = call.run if call.has_run else ""
+        if (
+            self.gate.draining
+            or now + after_s >= call.deadline
+            or target.retry_wait_s(call.caller, now, run)[1]
+        ):
             return False
         wait_s = target.breaker.wait_s(now) if target.breaker is not None else 0.0
         return wait_s is not None and wait_s <= after_s
@@ -176,9 +181,9 @@ class Admission:
         if self.gate.watch.hung:
             self._cut()
 
-    def opened(self, keys: list[str]) -> None:
-        """A shared store has answered: serve who waited for it."""
-        self.gate.opened(keys, self._clock())
+    def opened(self, keys: list[str], replicas: int) -> None:
+        """A store that so many `replicas` share has answered: serve who waited for it."""
+        self.gate.opened(keys, replicas, self._clock())
         self._tell()
 
     def drain(self) -> None:

@@ -192,7 +192,8 @@ class Proxy:
         return SharedStore(holdings)
 
     def _opened(self, keys: list[str]) -> None:
-        self._admission.opened(keys)
+        assert self._trips is not None, "they tell it"  # noqa: S101
+        self._admission.opened(keys, self._trips.contact.replicas)
 
     def _retire(self, upstream: Upstream) -> None:
         task = asyncio.get_running_loop().create_task(upstream.aclose())

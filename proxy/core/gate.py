@@ -191,10 +191,10 @@ class Gate:
         while (waiter := self.room.expired(now)) is not None:
             self._expire(waiter, now)
 
-    def opened(self, keys: list[str], now: float) -> None:
+    def opened(self, keys: list[str], replicas: int, now: float) -> None:
         """A shared store has answered: there may be room under these that was not before."""
         for target in self.targets.values():
-            target.cap.lease(self.store.limit_of(target.cap.key))
+            target.share(self.store.limit_of(target.cap.key), replicas)
         self._serve(self.room.lines.opened(keys, now), now)
 
     def next_at(self) -> float:

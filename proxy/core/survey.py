@@ -51,9 +51,9 @@ def survey(
         buckets=tuple(_buckets(gate, now, known)),
         breakers=tuple(state for target in targets if (state := _breaker(target, now)) is not None),
         retry_budgets=tuple(
-            RetryBudgetState(target.name, target.budget.balance(now))
+            RetryBudgetState(target.name, target.budgets.of_all.balance(now))
             for target in targets
-            if target.budget is not None
+            if target.budgets is not None
         ),
         upstreams=tuple(_upstream(gate, target, now) for target in targets),
         routes=tuple(

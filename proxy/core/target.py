@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from proxy.core.adaptive import Learner
 from proxy.core.breaker import CLOSED, OPEN, Breaker, Machine
 from proxy.core.call import Call
@@ -12,25 +10,21 @@ from proxy.core.flow import Flow
 from proxy.core.grant import Grant, Unanswered
 from proxy.core.pause import Pause
 from proxy.core.policy import BreakerPolicy, CapPolicy, PausePolicy, UpstreamPolicy
-from proxy.core.retry_budget import RetryBudget
+from proxy.core.retry_budgets import RetryBudgets
 from proxy.core.verdict import OVERLOADED, SUCCEEDED, UNUSED, Outcome
-
-SWEEP_FROM: Final = 1024
 
 
 class Target:
     """What is known of one upstream, over reloads too."""
 
     __slots__ = (
-        "_budgets",
         "_held",
         "_machine",
         "_made_way",
         "_removed",
-        "_sweep_at",
         "_unanswered",
         "breaker",
-        "budget",
+        "budgets",
         "cap",
         "cap_moved",
         "flow",
@@ -41,11 +35,9 @@ class Target:
 
     def __init__(self, policy: UpstreamPolicy, machine: Machine) -> None:
         self._machine = machine
-        self._budgets: dict[str, RetryBudget] = {}  # by caller
-        self._sweep_at = SWEEP_FROM
         self.breaker: Breaker | None = None
         self._removed: Breaker | None = None  # by a reload; calls that began under it are still on their way
-        self.budget: RetryBudget | None = None
+        self.budgets: RetryBudgets | None = None  # of retries
         self.cap = Cap(policy.cap.key, policy.cap.slots)
         self.flow = Flow(self.cap)
         self.pause: Pause | None = None
@@ -79,26 +71,21 @@ class Target:
         self._adopt_cap(policy.cap)
         self._fit()
         if policy.retry_budget is None:
-            self.budget = None
-            self._budgets.clear()
-        elif self.budget is None:
-            self.budget = RetryBudget(policy.retry_budget)
+            self.budgets = None
+        elif self.budgets is None:
+            self.budgets = RetryBudgets(policy.retry_budget, policy.name)
         else:
-            for budget in (self.budget, *self._budgets.values()):
-                budget.policy = policy.retry_budget
+            self.budgets.adopt(policy.retry_budget)
 
-    def retry_wait_s(self, caller: str, now: float) -> tuple[str, float]:
-        """Whose budget makes a retry wait longest, and how many seconds; ("", 0.0) when it is paid for.
+    def retry_wait_s(self, caller: str, now: float, run: str = "") -> tuple[str, float]:
+        """As `RetryBudgets.wait_s`; ("", 0.0) where there is no budget."""
+        return ("", 0.0) if self.budgets is None else self.budgets.wait_s(caller, run, now)
 
-        A retry is paid by the upstream's budget and by its caller's own: one loud caller cannot spend
-        the retries of all.
-        """
-        if self.budget is None:
-            return "", 0.0
-        wait, own_wait = self.budget.wait_s(now), self._budget_of(caller, now).wait_s(now)
-        if wait >= own_wait:
-            return (f"upstream:{self.name}", wait) if wait else ("", 0.0)
-        return f"caller:{caller}", own_wait
+    def share(self, slots: int | None, replicas: int) -> None:
+        """It is shared with so many replicas, and so much of its cap is this one's; None: all of it."""
+        self.cap.lease(slots)
+        if self.budgets is not None:
+            self.budgets.divide(replicas)
 
     @property
     def enforces(self) -> bool:
@@ -111,14 +98,8 @@ class Target:
         `in_turn` as for `Shares.charge`.
         """
         self.flow.granted(call, now, in_turn=in_turn)
-        if self.budget is not None:
-            own = self._budget_of(call.caller, now)
-            if call.is_retry:
-                self.budget.withdraw(now)
-                own.withdraw(now)
-            else:
-                self.budget.deposit(now)
-                own.deposit(now)
+        if self.budgets is not None:
+            self.budgets.pay(call, now)
         self._held += 1
         if self.learner is not None:
             self.learner.enter(self._held, self.cap.held_back, now)
@@ -192,9 +173,8 @@ class Target:
         """
         took_s = now - granted_at
         self.flow.ended(call, outcome, took_s, silent_s)
-        if outcome is UNUSED and call.is_retry and self.budget is not None:
-            self.budget.refund(granted_at)
-            self._budget_of(call.caller, now).refund(granted_at)
+        if outcome is UNUSED and call.is_retry and self.budgets is not None:
+            self.budgets.refund(call, granted_at, now)
         silent_s = took_s if silent_s is None else silent_s
         answered, crowded = False, False
         self._held -= 1
@@ -277,13 +257,3 @@ class Target:
             self.breaker.adopt(policy)
         else:
             self.breaker = Breaker(policy, self._machine)
-
-    def _budget_of(self, caller: str, now: float) -> RetryBudget:
-        budget = self._budgets.get(caller)
-        if budget is None:
-            assert self.policy.retry_budget is not None, "asked only where the upstream has a budget"  # noqa: S101
-            if len(self._budgets) >= self._sweep_at:
-                self._budgets = {c: b for c, b in self._budgets.items() if not b.idle(now)}
-                self._sweep_at = max(SWEEP_FROM, 2 * len(self._budgets))
-            budget = self._budgets[caller] = RetryBudget(self.policy.retry_budget)
-        return budget

@@ -133,8 +133,7 @@ class Trips:
             opened = holdings.unpack(reply, came_at)
         self.made += 1
         self.asks += len(trip.asks)
-        if opened:
-            self._opened(opened)
+        self._opened(opened)
         holdings.put_back()
 
 

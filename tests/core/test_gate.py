@@ -335,11 +335,12 @@ def test_retries_are_refused_once_their_budget_is_spent(story: Story) -> None:
 
 
 def test_who_was_ready_before_a_retry_came_pays_for_it_though_the_timer_is_late(story: Story) -> None:
-    story.retry_budget(ratio=1.0, floor_per_minute=0).buckets(bucket(1.0, per=Per.RUN)).queue(2)
+    story.retry_budget(ratio=1.0, floor_per_minute=1).buckets(bucket(1.0, per=Per.RUN)).queue(2)
     story >> arrives("a", run="1") << admitted("a") >> arrives("r1", run="2", retry=True) << admitted("r1")
+    story >> arrives("r2", run="3", retry=True) << admitted("r2")
     story >> arrives("b", run="1") << waits("b")
     story.clock.advance(1.0)
-    story >> arrives("r2", run="2", retry=True) << admitted("b") << admitted("r2")
+    story >> arrives("r3", run="4", retry=True) << admitted("b") << admitted("r3")
 
 
 def test_a_refused_retry_spends_nothing_of_the_budget(story: Story) -> None:

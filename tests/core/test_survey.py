@@ -102,7 +102,7 @@ def sharing(**leased: int) -> Gate:
     contact = Contact(safe_for_s=60.0, timeout_s=0.05, chance=lambda: 0.5)
     holdings = Holdings("r0", contact)
     for key, limit in leased.items():
-        permits = holdings.cap(key, Cap(key, 8, 8))
+        permits = holdings.cap(key, Cap(key, 8, 8), 0.0)
         permits.stand_alone(limit)
         permits.take()
         permits.take()

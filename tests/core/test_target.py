@@ -7,7 +7,9 @@ import pytest
 from proxy.core.call import Call
 from proxy.core.flow import UNKNOWN_SERVICE_S
 from proxy.core.policy import CapPolicy, RetryBudgetPolicy, UpstreamPolicy
-from proxy.core.target import SWEEP_FROM, Target
+from proxy.core.retry_budget import RetryBudget
+from proxy.core.retry_budgets import SWEEP_FROM
+from proxy.core.target import Target
 from proxy.core.verdict import Outcome
 from proxy.stores.breakers import BreakerMachine
 from tests.kit.story import breaker
@@ -20,8 +22,8 @@ def target(policy: UpstreamPolicy = PLAIN) -> Target:
     return Target(policy, BreakerMachine("api"))
 
 
-def call(caller: str = "ann", *, is_retry: bool = False) -> Call:
-    return Call(route="chat", caller=caller, arrived_at=0.0, is_retry=is_retry)
+def call(caller: str = "ann", *, is_retry: bool = False, run: str = "") -> Call:
+    return Call(route="chat", caller=caller, run=run, arrived_at=0.0, is_retry=is_retry)
 
 
 def test_permits_come_free_as_often_as_calls_end() -> None:
@@ -55,13 +57,33 @@ def test_of_two_budgets_the_one_that_takes_longer_is_told() -> None:
     one = target(ONE_RETRY)
     one.enter(call("ann", is_retry=True), 0.0)
     assert one.retry_wait_s("ann", 1.0) == ("upstream:api", 60.0)
-    one.budget = replace_budget(one)
+    assert one.budgets is not None
+    # A budget of the upstream with more in it than its callers have.
+    one.budgets.of_all = RetryBudget(RetryBudgetPolicy(0.0, 1.0))
     assert one.retry_wait_s("ann", 1.0) == ("caller:ann", 60.0)
 
 
-def replace_budget(one: Target) -> object:
-    """A budget of the upstream with more in it than its callers have."""
-    return type(one.budget)(RetryBudgetPolicy(0.0, 1.0))  # type: ignore[call-arg, misc]
+def test_a_run_pays_for_its_retries_and_not_its_callers_other_runs() -> None:
+    one = target(replace(PLAIN, retry_budget=RetryBudgetPolicy(0.5, 0.0)))
+    for _ in range(4):
+        one.enter(call("ann", run="a"), 0.0)
+    one.enter(call("ann", run="a", is_retry=True), 0.0)
+    assert one.retry_wait_s("ann", 0.0, "a") == ("", 0.0)
+    assert one.retry_wait_s("ann", 0.0, "b") == ("run:b", float("inf"))
+    one.enter(call("ann", run="a", is_retry=True), 0.0)
+    assert one.retry_wait_s("ann", 0.0, "a")[1] > 0.0
+
+
+def test_the_floor_is_divided_among_replicas_and_the_share_is_not() -> None:
+    one = target(replace(PLAIN, retry_budget=RetryBudgetPolicy(0.5, 4 / 60)))
+    for _ in range(4):
+        one.enter(call("ann"), 0.0)
+    assert one.budgets is not None
+    assert one.budgets.of_all.balance(0.0) == pytest.approx(2.0 + 4.0)
+    one.share(None, 4)
+    assert one.budgets.of_all.balance(0.0) == pytest.approx(2.0 + 1.0)
+    one.adopt(replace(PLAIN, retry_budget=RetryBudgetPolicy(0.5, 8 / 60)))
+    assert one.budgets.of_all.balance(0.0) == pytest.approx(2.0 + 2.0), "a reload forgets nobody"
 
 
 def test_a_retry_that_was_not_used_is_given_back_to_both() -> None:
@@ -79,14 +101,14 @@ def test_the_budgets_of_idle_callers_are_forgotten() -> None:
     one = target(ONE_RETRY)
     for number in range(20 * SWEEP_FROM):
         one.enter(call(f"caller-{number}"), number / 10)
-    assert len(one._budgets) <= 2 * SWEEP_FROM
+    assert len(one.budgets._of_scope) <= 2 * SWEEP_FROM
 
 
 def test_asking_on_behalf_of_strangers_costs_no_lasting_memory() -> None:
     one = target(ONE_RETRY)
     for number in range(20 * SWEEP_FROM):
         one.retry_wait_s(f"caller-{number}", 0.0)
-    assert len(one._budgets) <= SWEEP_FROM
+    assert len(one.budgets._of_scope) <= SWEEP_FROM
 
 
 def test_a_reload_keeps_the_counts_and_changes_the_numbers() -> None:

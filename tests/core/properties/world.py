@@ -142,7 +142,7 @@ class World:
         self.ledger.adopted(policy)
         self.depth_allows = {name: self.gate.room.lanes.depth(name) for name in policy.routes}
         for name, target in self.gate.targets.items():
-            if target.budget is None:  # its retries were nobody's business until now
+            if target.budgets is None:  # its retries were nobody's business until now
                 for payer in (name, *[f"{name}/{caller}" for caller in CALLERS]):
                     self.retries.pop(payer, None)
         self.gate.adopt(policy, self.now)
@@ -293,7 +293,8 @@ class World:
             return False
         if target.breaker is not None and target.breaker.wait_s(self.now, call.rank, call.is_retry):
             return False
-        if call.is_retry and target.retry_wait_s(call.caller, self.now)[1]:
+        run = call.run if call.has_run else ""
+        if call.is_retry and target.retry_wait_s(call.caller, self.now, run)[1]:
             return False
         return (
             self.kept_from(waiter) is None
