@@ -154,6 +154,20 @@ class Checks:
             in_vain = too_late(shortfall.wait_s, waiter.expires_at, waiter.call, now)
         return ready_s, in_vain
 
+    def gives_up(self, waiter: Waiter, shortfall: Shortfall, now: float) -> bool:
+        """Is there no point in waiting on, for what was just found lacking?
+
+        Who waited for a store's answer alone has it now, and waits on only as any newcomer would.
+        """
+        if waiter.asking and not shortfall.pending:
+            waiter.asking = False
+            queue = waiter.route.queue
+            self._room.hasten(waiter, min(waiter.since + queue.max_age_s, waiter.call.deadline))
+            if not queue.size and waiter.kind != BOOKED:
+                return True
+            return self.prospect(shortfall, waiter, now)[1]
+        return too_late(shortfall.wait_s, waiter.expires_at, waiter.call, now)
+
     def ready_s(self, shortfall: Shortfall, waiter: Waiter, now: float) -> float:
         """When a newcomer will have its turn: what it lacks must come, and for those before it too."""
         ahead, of_class = self._room.lines.ahead(shortfall.key, waiter) if self._room.size else (0, 0)

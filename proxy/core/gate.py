@@ -263,7 +263,7 @@ class Gate:
             )
             if shortfall is None:
                 self._dispatch(waiter, now, booked=booked)
-            elif too_late(shortfall.wait_s, waiter.expires_at, call, now):
+            elif self._checks.gives_up(waiter, shortfall, now):
                 self._decide(waiter, self.promises.short(shortfall, call, target, shortfall.wait_s, now))
             else:
                 self.room.lines.lacks(waiter, shortfall, now, opened)

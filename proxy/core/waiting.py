@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 class Waiter:
     """One waiting call. `verdict` is None while it waits; `reply` belongs to whoever waits for it.
 
-    From `stale_at` on it has waited longer than was predicted, and newer ones go first.
+    From `stale_at` on it has waited longer than was predicted, and newer ones go first. `asking`: it waits
+    for a store's answer, whatever its queue has room for.
     """
 
     __slots__ = (
-        "call", "claims", "closed_for", "expires_at", "going", "kind", "order", "party_key", "reply",
-        "route", "row", "run_keys", "seq", "shared_keys", "shares", "since", "stale_at", "target",
+        "asking", "call", "claims", "closed_for", "expires_at", "going", "kind", "order", "party_key",
+        "reply", "route", "row", "run_keys", "seq", "shared_keys", "shares", "since", "stale_at", "target",
         "tool_keys", "verdict", "waiting",
     )  # fmt: skip
 
@@ -64,6 +65,7 @@ class Waiter:
         self.row: Row | None = None
         self.closed_for = ""  # what it alone was found lacking: it closed the way of others for that
         self.waiting = False
+        self.asking = False
         self.verdict: Grant | Refusal | None = None
         self.reply: Any = None
         self.asks(claims)
@@ -106,10 +108,17 @@ class WaitingRoom:
         self.joined += 1
         waiter.seq = self.joined
         waiter.waiting = True
+        waiter.asking = shortfall.pending
         self.lanes.add(waiter)
         heapq.heappush(self._expiry, (waiter.expires_at, waiter.seq, waiter))
         self.size += 1
         self.lines.stand(waiter, shortfall, now)
+
+    def hasten(self, waiter: Waiter, expires_at: float) -> None:
+        """It waits no longer than that, if that is sooner than it was."""
+        if expires_at < waiter.expires_at:
+            waiter.expires_at = expires_at
+            heapq.heappush(self._expiry, (expires_at, waiter.seq, waiter))
 
     def leave(self, waiter: Waiter) -> None:
         """Out of the room, for whatever reason."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.cap import Cap
+from proxy.core.cap_trade import CapTold
 from proxy.core.gate import Gate
 from proxy.core.policy import (
     AdaptivePolicy,
@@ -103,9 +104,9 @@ def sharing(**leased: int) -> Gate:
     holdings = Holdings("r0", contact)
     for key, limit in leased.items():
         permits = holdings.cap(key, Cap(key, 8, 8), 0.0)
-        permits.stand_alone(limit)
-        permits.take()
-        permits.take()
+        permits.told(CapTold(limit, limit, 0, 0))
+        permits.take(0.0)
+        permits.take(0.0)
     tools = {"search": ToolPolicy(4), "*": ToolPolicy(5), "dry": ToolPolicy(6, enforce=False)}
     cap = CapPolicy("route:chat", 7, enforce=False)
     routes = {"chat": RoutePolicy("chat", QueuePolicy(0, 10.0), (2.0,), cap=cap, tools=tools)}

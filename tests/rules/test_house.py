@@ -17,7 +17,6 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 README = (ROOT / "README.md").read_text()
 
 LATER = {
-    Reason.STORE_DOWN,
     Reason.RUN_BUDGET_SPENT,
     Reason.RUN_HALTED,
 }
