@@ -1,7 +1,7 @@
 # Every target works in a fresh clone on a machine with Python 3.11 or newer, pip and make. See `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help compile setup run test test-compiled conformance fuzz check load soak simulate decisions compare compare-overload profile constraints clean
+.PHONY: help compile setup run test test-compiled conformance fuzz check load soak replicas simulate simulate-replicas decisions compare compare-overload profile constraints clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -43,6 +43,7 @@ BLACK_BOX := tests/relay tests/app tests/clients tests/process \
 PYTEST_ARGS ?=
 LOAD_ARGS ?=
 SOAK_ARGS ?=
+REPLICAS_ARGS ?=
 SIMULATE_ARGS ?=
 DECISIONS_ARGS ?=
 COMPARE_ARGS ?=
@@ -94,9 +95,17 @@ soak: $(INSTALLED) $(COMPILED_STAMP) ## Load at 80 % of capacity for 10 minutes 
 	@echo "Soaking the proxy: 80 % load for 10 minutes while faults come and go"
 	@$(MEASURE) loadtests.soak $(SOAK_ARGS)
 
+replicas: $(INSTALLED) $(COMPILED_STAMP) ## Show that replicas keep one set of limits through a real Redis, and what it costs (12 minutes)
+	@echo "Loading replicas that share a Redis (REPLICAS_ARGS='--quick' for a look, '--only bucket-4,cost' for some)"
+	@$(MEASURE) loadtests.replicas $(REPLICAS_ARGS)
+
 simulate: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Simulate hours of overload on the real core; print every goal beside what was found
 	@echo "Simulating overload (SIMULATE_ARGS='--quick' for a look, '--seeds 100' for the full grid)"
 	@exec env PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR) $(BIN)/python -P -m loadtests.simulate $(SIMULATE_ARGS)
+
+simulate-replicas: $(INSTALLED) $(COMPILED_STAMP) ## Simulate replicas that share one ledger: exactness, use and trips over many seeds
+	@echo "Simulating replicas (SIMULATE_ARGS='--seeds 100' for many)"
+	@exec env PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR) $(BIN)/python -P -m loadtests.simulate_replicas $(SIMULATE_ARGS)
 
 decisions: $(INSTALLED) $(COMPILED_STAMP) ## Print what one decision of the gate costs with 10 to 10,000 waiting, interpreted and compiled
 	@echo "Measuring single decisions with 10, 100, 1,000 and 10,000 waiting"

@@ -27,7 +27,7 @@ from loadtests.compare_overload.schedule import RUDE_RETRIES, Call, Plan, calls
 
 LEAD_S: Final = 0.2
 """Between the start of the loop and the first call that may be due."""
-READ: Final = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
+READ: Final = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry", b"x-backpressure-reason"})
 Answer = tuple[int, dict[str, str]]
 
 

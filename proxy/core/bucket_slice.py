@@ -106,7 +106,12 @@ class BucketSlice:
 
     def step_s(self, cost: float) -> float:
         """How much later one more such call would go."""
-        return cost / (self.rate or self.free or self.full_rate)
+        return cost / self.own_rate
+
+    @property
+    def own_rate(self) -> float:
+        """How fast there are more for this replica, as far as can be told."""
+        return self.rate or self.free or self.full_rate
 
     def give_back(self, cost: float, now: float) -> None:
         """Tokens that were spent and not used; what does not fit in here goes back with the next trip."""

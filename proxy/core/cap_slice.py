@@ -29,8 +29,8 @@ class CapSlice:
     """Of one cap: up to `limit` in flight until `until`; those beyond, of the `held`, may finish."""
 
     __slots__ = (
-        "_area_s", "_at", "_calls_per_s", "_hold_s", "_sent_at", "_since", "_told", "_took", "counted",
-        "fails", "free", "held", "known", "limit", "need", "owed", "short", "slots", "until",
+        "_area_s", "_at", "_calls_per_s", "_hold_s", "_sent_at", "_since", "_told", "_took", "asked",
+        "counted", "free", "held", "known", "limit", "need", "owed", "short", "slots", "until",
     )  # fmt: skip
 
     def __init__(self, slots: int, now: float) -> None:
@@ -44,8 +44,8 @@ class CapSlice:
         self.owed = 0
         self.known = False
         self.need = 0
-        self.fails = 0  # how many found it full since the last trip in turn
-        self.short = 0  # how many since the last trip
+        self.asked = 0  # how many calls came since the last trip in turn
+        self.short = 0  # how many tries found it full since the last trip
         self._took = 0  # how many took one since the last trip in turn
         self._area_s = 0.0  # and how long all held one meanwhile
         self._since = self._at = now
@@ -74,7 +74,6 @@ class CapSlice:
 
     def fail(self) -> None:
         """One found it full."""
-        self.fails += 1
         self.short += 1
 
     @property
@@ -108,7 +107,7 @@ class CapSlice:
     @property
     def is_idle(self) -> bool:
         """Is there nothing to say of it on a trip?"""
-        return not (self.held or self.limit or self.counted or self.need or self.fails or self._calls_per_s)
+        return not (self.held or self.limit or self.counted or self.need or self.asked or self._calls_per_s)
 
     def ask(self, now: float, *, in_turn: bool, alone: bool = False) -> CapAsk:
         """Set out: from here on no more are in flight than are kept; while alone, as many as before."""
@@ -167,7 +166,7 @@ class CapSlice:
         if span_s < TRIP_S / 2:
             return
         self._area_s += self.held * (now - self._at)
-        calls_per_s = (self._took + self.fails) / span_s
+        calls_per_s = self.asked / span_s
         weight = LATEST if self._calls_per_s else 1.0
         self._calls_per_s += weight * (calls_per_s - self._calls_per_s)
         if self._calls_per_s * TRIP_S < LATEST / 4:
@@ -175,6 +174,6 @@ class CapSlice:
         if self._took or self.held:
             hold_s = self._area_s / max(self._took, 1)
             self._hold_s += (LATEST if self._hold_s else 1.0) * (hold_s - self._hold_s)
-        self._took = self.fails = 0
+        self._took = self.asked = 0
         self._area_s = 0.0
         self._since = self._at = now

@@ -102,6 +102,8 @@ class Checks:
         What is kept may be had sooner than what is lacking besides: whoever comes back for the one must not
         be refused for the other.
         """
+        if seq == NEVER:
+            self._store.asked(claims, now)
         kept = self.kept(call, target, claims, seq, now, booked=booked, guarded=guarded)
         if kept is None:
             return self._store.reserve(claims, now)
@@ -160,12 +162,12 @@ class Checks:
         Who waited for a store's answer alone has it now, and waits on only as any newcomer would.
         """
         if waiter.asking and not shortfall.pending:
-            waiter.asking = False
-            queue = waiter.route.queue
-            self._room.hasten(waiter, min(waiter.since + queue.max_age_s, waiter.call.deadline))
-            if not queue.size and waiter.kind != BOOKED:
-                return True
-            return self.prospect(shortfall, waiter, now)[1]
+            route, call = waiter.route, waiter.call
+            has_place = waiter.kind == BOOKED or (
+                route.queue.size > 0 and not self._room.lanes.is_full(route, call.size)
+            )
+            self._room.heard(waiter, min(waiter.since + route.queue.max_age_s, call.deadline))
+            return not has_place or self.prospect(shortfall, waiter, now)[1]
         return too_late(shortfall.wait_s, waiter.expires_at, waiter.call, now)
 
     def ready_s(self, shortfall: Shortfall, waiter: Waiter, now: float) -> float:

@@ -169,6 +169,13 @@ class Store(ABC):
         """Permits held under one cap."""
         ...
 
+    def asked(self, claims: Claims, now: float) -> None:  # noqa: B027 - for who has use for it
+        """A call has come and asks for these: once for each, whatever becomes of it."""
+
+    def rate(self, key: str, policy: BucketPolicy) -> float:  # noqa: ARG002
+        """How fast one bucket refills for this process, a second."""
+        return policy.rate_per_s
+
     def limit_of(self, key: str) -> int | None:  # noqa: ARG002
         """How many permits of one cap are this process's for now; None: all of them."""
         return None

@@ -63,7 +63,7 @@ class Promises:
         """What the `seq`th to wait (inf: a newcomer) lacks because others hold tickets for it."""
         found: Shortfall | None = None
         for key, policy in claims.buckets:
-            cost, rate = claims.cost(policy), policy.rate_per_s
+            cost, rate = claims.cost(policy), self._store.rate(key, policy)
             if cost > policy.burst:
                 return None  # it can never pass, as the store will say
             line = self._tickets.line_of(key)

@@ -99,6 +99,7 @@ class WaitingRoom:
     def __init__(self) -> None:
         self.lines = Lines()
         self.lanes = Lanes()
+        self._asking: dict[int, Waiter] = {}  # who waits for a store's answer, by `seq`: in no lane yet
         self._expiry: list[tuple[float, int, Waiter]] = []  # with those who left, until half of it is stale
         self.joined = 0  # how many have ever begun to wait
         self.size = 0
@@ -109,13 +110,19 @@ class WaitingRoom:
         waiter.seq = self.joined
         waiter.waiting = True
         waiter.asking = shortfall.pending
-        self.lanes.add(waiter)
+        if waiter.asking:
+            self._asking[waiter.seq] = waiter
+        else:
+            self.lanes.add(waiter)
         heapq.heappush(self._expiry, (waiter.expires_at, waiter.seq, waiter))
         self.size += 1
         self.lines.stand(waiter, shortfall, now)
 
-    def hasten(self, waiter: Waiter, expires_at: float) -> None:
-        """It waits no longer than that, if that is sooner than it was."""
+    def heard(self, waiter: Waiter, expires_at: float) -> None:
+        """The store has answered it: it takes a place of its lane now, and waits no longer than that."""
+        waiter.asking = False
+        del self._asking[waiter.seq]
+        self.lanes.add(waiter)
         if expires_at < waiter.expires_at:
             waiter.expires_at = expires_at
             heapq.heappush(self._expiry, (expires_at, waiter.seq, waiter))
@@ -124,7 +131,10 @@ class WaitingRoom:
         """Out of the room, for whatever reason."""
         waiter.waiting = False
         self.lines.step_out(waiter)
-        self.lanes.remove(waiter)
+        if waiter.asking:
+            del self._asking[waiter.seq]
+        else:
+            self.lanes.remove(waiter)
         self.size -= 1
         if len(self._expiry) > 2 * self.size + SLACK:
             self._expiry = [row for row in self._expiry if row[2].waiting]
@@ -167,7 +177,7 @@ class WaitingRoom:
 
     def waiters(self) -> list[Waiter]:
         """Everybody, lane by lane."""
-        return self.lanes.waiters()
+        return [*self.lanes.waiters(), *self._asking.values()]
 
     def _first_to_expire(self) -> Waiter | None:
         while self._expiry and not self._expiry[0][2].waiting:

@@ -64,6 +64,21 @@ class SharedStore(Store):
         elif used_tokens is not None and used_tokens != claims.tokens:
             self._true_up(claims, used_tokens - claims.tokens, now)
 
+    def asked(self, claims: Claims, now: float) -> None:
+        """Count the demand, by which the ledger is asked for more or less."""
+        for key, cap in claims.caps:
+            if cap.shared:
+                self.holdings.cap(key, cap, now).asked += 1
+        for key, policy in claims.buckets:
+            self.holdings.bucket(key, policy, now).demand.add(claims.cost(policy))
+        for key, quota in claims.quotas:
+            self.holdings.quota(key, quota, now).demand.add(1.0)
+
+    def rate(self, key: str, policy: BucketPolicy) -> float:
+        """What the slice brings; where it has no rate, what the ledger does as far as nobody holds it."""
+        bucket = self._buckets.get(key)
+        return policy.rate_per_s if bucket is None else bucket.own_rate
+
     def in_flight(self, key: str) -> int:
         """Permits that this replica's calls hold under one cap."""
         permits = self._caps.get(key)
@@ -94,7 +109,7 @@ class SharedStore(Store):
     # ── within ──────────────────────────────────────────────────────────────────────────────────────
 
     def _lacks(self, claims: Claims, now: float) -> bool:
-        """Is anything lacking? Whatever is asked for counts as demand."""
+        """Is anything lacking?"""
         lacks = False
         for key, cap in claims.caps:
             if cap.shared:
@@ -108,13 +123,11 @@ class SharedStore(Store):
         for key, policy in claims.buckets:
             bucket = self.holdings.bucket(key, policy, now)
             cost = claims.cost(policy)
-            bucket.demand.add(cost)
             bucket.refill(now)
             if cost - bucket.level > ROUNDING_S * bucket.full_rate:
                 lacks = True
         for key, policy_of_quota in claims.quotas:
             quota = self.holdings.quota(key, policy_of_quota, now)
-            quota.demand.add(1.0)
             quota.turn_over(now)
             if quota.held <= 0:
                 lacks = True

@@ -29,6 +29,7 @@ class AtOnce(SharedStore):
         self._trip(-5.0)
 
     def reserve(self, claims: Claims, now: float) -> Shortfall | None:
+        self.asked(claims, now)
         self._trip(now)
         shortfall = super().reserve(claims, now)
         while shortfall is not None and shortfall.pending:

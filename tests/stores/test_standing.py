@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from loadtests.fleet import TIMEOUT_S, Fleet, Replica, claims
 from proxy.core.cap import Cap
 from proxy.core.ledger import LEASE_S
 from proxy.core.policy import BucketPolicy, OnStoreFailure, Per, QueuePolicy, QuotaPolicy, RoutePolicy
@@ -20,7 +21,6 @@ from proxy.stores.redis import StoreUnavailable
 from proxy.stores.standing import banner, not_ready, standing
 from proxy.stores.trips import Trips
 from tests.kit.clock import ManualClock
-from tests.kit.fleet import TIMEOUT_S, Fleet, Replica, claims
 from tests.kit.waiting import until
 
 SHOWN = "redis://10.0.0.5:6379/0"

@@ -54,6 +54,7 @@ class Replica:
     ) -> None:
         """One call; refused at once, unless the ledger is asked, or for as long as it has patience."""
         until = self.fleet.now + patience_s
+        self.store.asked(claims, self.clock)
 
         def attempt() -> bool:
             if not self.alive:

@@ -1,0 +1,103 @@
+"""What is offered to a fleet in virtual time: calls of one bucket, or under one cap."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from loadtests.fleet import Fleet, Replica, claims
+from proxy.core.cap import Cap
+from proxy.core.policy import BucketPolicy, Per
+
+JOINED_S: Final = 4.0
+"""By then all have joined, and the ledger has learnt that there was nothing to know."""
+
+
+class Buckets:
+    """Calls of one shared bucket, at random instants, dealt to the replicas by their weights."""
+
+    def __init__(
+        self, *, rate: float, burst: float, replicas: int, load: float, skew: int = 1, seed: int = 1
+    ) -> None:
+        self.fleet = Fleet(Random(seed))
+        self.policy = BucketPolicy("b", Per.ROUTE, rate, burst, "")
+        self.calls = 0
+        self.spared: Replica | None = None
+        self._every_s = 1.0 / (rate * load)
+        self._skew = skew
+        for _ in range(replicas):
+            self.fleet.join()
+        self.fleet.at(JOINED_S, self._arrive)
+
+    def _arrive(self) -> None:
+        fleet, chance = self.fleet, self.fleet.chance
+        living = [each for each in fleet.replicas if each.alive and each is not self.spared]
+        weights = [self._skew if replica is fleet.replicas[0] else 1 for replica in living]
+        self.calls += 1
+        chance.choices(living, weights)[0].offer(claims(buckets=(("b|all", self.policy),)))
+        fleet.at(fleet.now + chance.expovariate(1.0 / self._every_s), self._arrive)
+
+    @property
+    def over(self) -> float:
+        return self.fleet.over("b|all", self.policy.rate_per_s, self.policy.burst)
+
+    def used(self, since: float, until: float) -> float:
+        """The share of the limit that was in use."""
+        return self.fleet.total("b|all", since, until) / (self.policy.rate_per_s * (until - since))
+
+    @property
+    def trips(self) -> int:
+        return sum(replica.trips for replica in self.fleet.replicas)
+
+
+class Caps:
+    """Calls under one shared cap, each of which holds its permit for about a tenth of a second."""
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        replicas: int,
+        load: float,
+        skew: int = 1,
+        longest_s: float = 60.0,
+        seed: int = 1,
+    ) -> None:
+        self.fleet = Fleet(Random(seed))
+        self.slots = slots
+        self.most = 0
+        self.used_s = 0.0  # permits times seconds, from 10 s on
+        self._longest_s = longest_s
+        self._in_flight = 0
+        self._at = 0.0
+        self._every_s = 0.1 / (slots * load)
+        self._skew = skew
+        for _ in range(replicas):
+            self.fleet.join()
+        self.fleet.at(JOINED_S, self._arrive)
+
+    def _arrive(self) -> None:
+        fleet, chance = self.fleet, self.fleet.chance
+        living = [replica for replica in fleet.replicas if replica.alive]
+        weights = [self._skew if replica is fleet.replicas[0] else 1 for replica in living]
+        replica = chance.choices(living, weights)[0]
+        asked = claims(caps=(Cap("c", self.slots, self.slots),))
+
+        def ends() -> None:
+            self._count(-1)
+            replica.settle(asked)
+            replica.look()
+
+        def begins() -> None:
+            self._count(1)
+            fleet.at(fleet.now + min(self._longest_s, chance.expovariate(10.0)), ends)
+
+        replica.offer(asked, begins, patience_s=2.0)
+        fleet.at(fleet.now + chance.expovariate(1.0 / self._every_s), self._arrive)
+
+    def _count(self, by: int) -> None:
+        if self.fleet.now > 10.0:
+            self.used_s += self._in_flight * (self.fleet.now - max(10.0, self._at))
+        self._at = self.fleet.now
+        self._in_flight += by
+        self.most = max(self.most, self._in_flight)
