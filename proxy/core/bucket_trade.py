@@ -82,15 +82,18 @@ class BucketTold:
 
 
 class BucketShare:
-    """What one replica holds of a bucket."""
+    """What one replica holds of a bucket, until `held_until`. Its `demand` counts until `until`."""
 
-    __slots__ = ("bound", "demand", "rate", "replica", "until")
+    __slots__ = ("bound", "demand", "held_until", "rate", "replica", "until")
 
-    def __init__(self, replica: str, rate: float, bound: float, demand: float, until: float) -> None:
+    def __init__(
+        self, replica: str, rate: float, bound: float, demand: float, held_until: float, until: float
+    ) -> None:
         self.replica = replica
         self.rate = rate
         self.bound = bound
         self.demand = demand
+        self.held_until = held_until
         self.until = until
 
 
@@ -121,8 +124,8 @@ def trade_bucket(
     if account is None or account.gone_at <= now:
         account = BucketAccount(ask.burst, now)
     level = _brought_forward(account, ask, now)
-    void = not any(share.replica == replica for share in account.shares)
-    others = [share for share in account.shares if share.replica != replica]
+    void = not any(share.replica == replica and share.held_until > now for share in account.shares)
+    others = [share for share in account.shares if share.replica != replica and share.until > now]
     keep, hand = (0.0, 0.0) if void else (ask.keep, ask.hand)
     others_bound = sum(share.bound for share in others)
     pool = min(level + hand + ask.back, ask.burst - others_bound - keep)
@@ -149,9 +152,9 @@ def trade_bucket(
     account.level = min(pool - tokens, max(0.0, ask.burst - others_bound - bound))
     account.at = max(now, account.at)
     account.shares = others
-    if bound > 0.0 or rate > 0.0:
-        for_s = lease_s if rate > 0.0 else at_once_s(ask.burst, ask.rate)
-        share = BucketShare(replica, rate, bound, ask.demand, now + for_s)
+    if bound > 0.0 or ask.demand > 0.0:
+        held_s = lease_s if rate > 0.0 else at_once_s(ask.burst, ask.rate)
+        share = BucketShare(replica, rate, bound, ask.demand, now + held_s, now + lease_s)
         account.shares = sorted([*others, share], key=lambda each: each.replica)
     account.gone_at = now + lease_s + (ask.burst - account.level) / ask.rate
     free = max(0.0, ask.rate - sum(share.rate for share in account.shares))
@@ -164,15 +167,14 @@ def at_once_s(burst: float, rate: float) -> float:
 
 
 def _brought_forward(account: BucketAccount, ask: BucketAsk, now: float) -> float:
-    """The level at `now`: it grew faster, and may be higher, whenever a share had run out. These are gone."""
+    """The level at `now`: it grows faster, and may be higher, once a replica holds nothing any more."""
     level = account.level
-    for share in sorted(account.shares, key=lambda each: (each.until, each.replica)):
-        upto = min(share.until, now)
-        level = _grown(level, account, ask, upto)
-        account.at = max(account.at, upto)
-        if share.until > now:
-            return level
-        account.shares.remove(share)
+    for share in sorted(account.shares, key=lambda each: (each.held_until, each.replica)):
+        if share.held_until > now:
+            break
+        level = _grown(level, account, ask, share.held_until)
+        account.at = max(account.at, share.held_until)
+        share.rate = share.bound = 0.0
     return _grown(level, account, ask, now)
 
 

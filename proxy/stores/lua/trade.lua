@@ -48,7 +48,7 @@ local function insert(shares, share)
   table.insert(shares, place, share)
 end
 
--- bucket: {level, at, gone_at, shares, first, first_until, due}; share: {replica, rate, bound, demand, until}
+-- bucket: {level, at, gone_at, shares, first, first_until, due}; share: {replica, rate, bound, demand, held_until, until}
 local function grown(account, rate, burst, upto)
   local bounds, rates = 0, 0
   for _, share in ipairs(account[4]) do
@@ -59,17 +59,20 @@ local function grown(account, rate, burst, upto)
 end
 
 local function brought_forward(account, rate, burst)
-  while true do
-    local first
-    for place, share in ipairs(account[4]) do
-      if not first or share[5] < account[4][first][5] then first = place end
-    end
-    local upto = first and min(account[4][first][5], now) or now
-    grown(account, rate, burst, upto)
-    account[2] = max(account[2], upto)
-    if not first or account[4][first][5] > now then return account[1] end
-    table.remove(account[4], first)
+  local ends = {}
+  for _, share in ipairs(account[4]) do
+    if share[5] <= now then ends[#ends + 1] = share end
   end
+  table.sort(ends, function(one, other)
+    return one[5] < other[5] or (one[5] == other[5] and one[1] < other[1])
+  end)
+  for _, share in ipairs(ends) do
+    grown(account, rate, burst, share[5])
+    account[2] = max(account[2], share[5])
+    share[2], share[3] = 0, 0
+  end
+  grown(account, rate, burst, now)
+  return account[1]
 end
 
 local function trade_bucket(key, learning_until)
@@ -95,8 +98,8 @@ local function trade_bucket(key, learning_until)
   local void, others, others_bound, others_rate, others_demand = true, {}, 0, 0, 0
   for _, share in ipairs(account[4]) do
     if share[1] == replica then
-      void = false
-    else
+      void = share[5] <= now
+    elseif share[6] > now then
       others[#others + 1] = share
       others_rate = others_rate + share[2]
       others_bound = others_bound + share[3]
@@ -130,9 +133,9 @@ local function trade_bucket(key, learning_until)
   account[1] = min(pool - tokens, max(0, burst - others_bound - bound))
   account[2] = max(now, account[2])
   account[4] = others
-  if bound > 0 or own_rate > 0 then
-    local for_s = own_rate > 0 and lease_s or min(AT_ONCE_S, burst / rate / 4)
-    insert(others, {replica, own_rate, bound, demand, now + for_s})
+  if bound > 0 or demand > 0 then
+    local held_s = own_rate > 0 and lease_s or min(AT_ONCE_S, burst / rate / 4)
+    insert(others, {replica, own_rate, bound, demand, now + held_s, now + lease_s})
   end
   account[3] = now + lease_s + (burst - account[1]) / rate
   local rates = 0
