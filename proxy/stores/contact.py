@@ -62,6 +62,7 @@ class Contact:
         self.replicas = 1
         self.seq = 0
         self.next_at = 0.0
+        self.begins_to_learn = False  # said by the last answer
         self.rejoins = False  # said once: what was held alone is over
         self.why = ""  # of the latest move
         self.moved_at = NEVER  # it has not moved yet
@@ -126,6 +127,7 @@ class Contact:
         self._misses = 0
         self._pause_s = SOONEST_S
         self.next_at = NEVER
+        self.begins_to_learn = learning_s > 0.0 and not self._learning_until
         self._way_s = now - sent_at
         if learning_s > 0.0:
             # Who is alone must not go on for too long; nobody else minds to be late.

@@ -51,6 +51,7 @@ class Holdings:
         self._came: list[tuple[str, BucketSlice]] = []
         self._turn_at = 0.0
         self._leaves = False
+        self._recalls = False  # alone, and in touch again: the ledger is being told
 
     def bucket(self, key: str, policy: BucketPolicy, now: float) -> BucketSlice:
         """The slice of a key, of nothing yet if it is new."""
@@ -109,7 +110,7 @@ class Holdings:
         """When the next trip should set out."""
         contact = self.contact
         if not contact.may_hurry:
-            return contact.next_at
+            return now if self._recalls else contact.next_at
         if self._urgent or self._in_turn:
             return now
         if any(permits.lets_go for permits in self._lent.values()):
@@ -126,8 +127,7 @@ class Holdings:
         contact.look(now)
         if contact.rejoins:
             self.end_leases(now)
-        in_turn = now >= self._turn_at or not contact.is_calm
-        if in_turn or (leaving and not self._leaves):
+        if now >= self._turn_at or (leaving and not self._leaves):
             self._leaves = leaving
             self._turn_at = now + TRIP_S
             self._in_turn = self._in_use(now)
@@ -141,9 +141,10 @@ class Holdings:
         ]
         asks: list[tuple[str, Ask]] = []
         for key, each in packed:
+            in_turn = self._in_turn.pop(key, None) is not None
             asks.append((key, each.leave(now) if leaving else self._ask(each, now, in_turn=in_turn)))
             self._urgent.pop(key, None)
-            self._in_turn.pop(key, None)
+        self._recalls = self._recalls and bool(self._in_turn)
         self._packed, self._packed_at = packed, now
         self._number += 1
         return Trip(self.replica, self._number, asks, seq=contact.seq, safe=contact.is_alone, leaving=leaving)
@@ -159,6 +160,8 @@ class Holdings:
         was_alone = contact.is_alone
         contact.heard(reply.seq, reply.replicas, reply.learning_s, sent_at, now)
         packed, self._packed = self._packed, []
+        if contact.begins_to_learn:  # it is to hear of everything at once, in as many trips as that takes
+            self._in_turn, self._recalls = self._in_use(now), contact.is_alone
         if contact.is_alone:
             return []  # all goes on as it was until the ledger has learnt
         if was_alone:
@@ -193,6 +196,7 @@ class Holdings:
             elif not alone:
                 each.missed()
             self._urgent[key] = each
+        self._recalls = False
         self.contact.missed(why, self._packed_at, now)
         if self.contact.is_hoping:
             return []

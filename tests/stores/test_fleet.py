@@ -16,6 +16,7 @@ from proxy.core.ledger import LEASE_S, Ledger
 from proxy.core.policy import BucketPolicy, OnStoreFailure, Per, QuotaPolicy, Unit
 from proxy.core.verdict import Reason
 from proxy.stores.contact import LONGEST_S, Phase
+from proxy.stores.holdings import MOST_ASKS
 
 GRAIN = 1e-2
 """Of a bucket: a call may go a microsecond early (`core/rounding.py`), here up to 1,600 a second."""
@@ -263,3 +264,45 @@ def test_a_quota_is_exact_over_replicas_that_come_and_go(seed: int) -> None:
     granted = fleet.total("q|all", 0.0, 30.0)
     assert granted <= 300
     assert granted >= 300 - 60  # what the one that was killed had with it
+
+
+def test_however_many_keys_there_are_all_of_them_are_told_to_a_ledger_that_has_forgotten() -> None:
+    fleet = Fleet(Random(1))
+    policy = QuotaPolicy("q", Per.CALLER, 2, 3600, "")
+    replica = fleet.join()
+    fleet.run(JOINED_S)
+    callers = [f"q|caller:{number}" for number in range(5 * MOST_ASKS)]
+    for _ in range(2):
+        for key in callers:
+            replica.offer(claims(quotas=((key, policy),)))
+        fleet.run(fleet.now + 1.0)
+    assert len(fleet.granted) == 2 * len(callers)
+    trips = replica.trips
+    fleet.ledger = Ledger()
+    fleet.run(fleet.now + 2 * LEASE_S)
+    for key in callers:
+        replica.offer(claims(quotas=((key, policy),)))
+    fleet.run(fleet.now + 1.0)
+    assert len(fleet.granted) == 2 * len(callers), "each has had its two"
+    assert replica.trips - trips < 60, "and it took no more trips than that takes"
+
+
+def test_who_was_alone_tells_all_it_knows_however_much_that_is() -> None:
+    fleet = Fleet(Random(1))
+    policy = QuotaPolicy("q", Per.CALLER, 2, 3600, "")
+    one, other = fleet.join(), fleet.join()
+    fleet.run(JOINED_S)
+    callers = [f"q|caller:{number}" for number in range(3 * MOST_ASKS)]
+    for key in callers:
+        one.offer(claims(quotas=((key, policy),)))
+        one.offer(claims(quotas=((key, policy),)))
+    fleet.run(fleet.now + 1.0)
+    assert len(fleet.granted) == 2 * len(callers)
+    fleet.down = True
+    fleet.run(fleet.now + 10.0)
+    fleet.ledger, fleet.down = Ledger(), False
+    fleet.run(fleet.now + 10.0)
+    for key in callers:
+        other.offer(claims(quotas=((key, policy),)))
+    fleet.run(fleet.now + 1.0)
+    assert len(fleet.granted) == 2 * len(callers)
