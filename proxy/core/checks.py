@@ -166,7 +166,7 @@ class Checks:
             has_place = waiter.kind == BOOKED or (
                 route.queue.size > 0 and not self._room.lanes.is_full(route, call.size)
             )
-            self._room.heard(waiter, min(waiter.since + route.queue.max_age_s, call.deadline))
+            self._room.heard(waiter)
             return not has_place or self.prospect(shortfall, waiter, now)[1]
         return too_late(shortfall.wait_s, waiter.expires_at, waiter.call, now)
 

@@ -18,9 +18,6 @@ TOOL: Final = "tool:"
 
 SHARE: Final = OnStoreFailure.SHARE
 
-ANSWER_S: Final = 5.0
-"""A call waits no longer than that for the answer of a shared store, however short its queue."""
-
 Keys = tuple[str, ...]
 Sharing = tuple[Keys, Keys, Keys, Keys]
 

@@ -13,7 +13,7 @@ from typing import Final
 from proxy.core.breaker import UNCOUNTED, Machine
 from proxy.core.call import Call
 from proxy.core.checks import Checks, too_late
-from proxy.core.claims import ANSWER_S, Claims, Shortfall, Store, scope_of
+from proxy.core.claims import Claims, Shortfall, Store, scope_of
 from proxy.core.dry_run import rehearse
 from proxy.core.events import Admitted, Emit, Left, Queued, Returned, Settled, WouldQueue
 from proxy.core.grant import Grant
@@ -116,9 +116,8 @@ class Gate:
     ) -> Refusal | Waiter:
         route = self._routes[call.route]
         expires_at = min(now + route.queue.max_age_s, call.deadline)
-        if pending := shortfall.pending:  # no queue is too full to wait for an answer to come
-            expires_at = min(max(expires_at, now + ANSWER_S), call.deadline)
-        elif not self.room.size and too_late(shortfall.wait_s, expires_at, call, now):
+        pending = shortfall.pending  # then no queue is too full, nor off, to wait for the answer to come
+        if not pending and not self.room.size and too_late(shortfall.wait_s, expires_at, call, now):
             return self.promises.short(shortfall, call, target, shortfall.wait_s, now)  # the cheap way
         kind = BOOKED if booked else self._checks.kind(call, target)
         waiter = Waiter(call, target, route, claims, kind, going=call.going, since=now, expires_at=expires_at)

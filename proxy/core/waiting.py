@@ -118,14 +118,11 @@ class WaitingRoom:
         self.size += 1
         self.lines.stand(waiter, shortfall, now)
 
-    def heard(self, waiter: Waiter, expires_at: float) -> None:
-        """The store has answered it: it takes a place of its lane now, and waits no longer than that."""
+    def heard(self, waiter: Waiter) -> None:
+        """The store has answered it: it takes a place of its lane now."""
         waiter.asking = False
         del self._asking[waiter.seq]
         self.lanes.add(waiter)
-        if expires_at < waiter.expires_at:
-            waiter.expires_at = expires_at
-            heapq.heappush(self._expiry, (expires_at, waiter.seq, waiter))
 
     def leave(self, waiter: Waiter) -> None:
         """Out of the room, for whatever reason."""
