@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from random import Random
 
 import pytest
@@ -63,8 +64,9 @@ def numbers(reply: Reply) -> list[float]:
 async def test_the_script_and_the_core_tell_the_same_for_any_trips_at_any_times() -> None:
     chance = Random(20261122)
     learnt = refused = 0
-    async with redis_server() as server:
+    async with redis_server() as server, AsyncExitStack() as closing:
         link = Link(Address("redis", (("127.0.0.1", server.port),), timeout_s=5.0), SCRIPT)
+        closing.push_async_callback(link.aclose)
         for story in range(STORIES):
             ledger, now, ends_at = Ledger(), EPOCH_S + chance.random(), 0.0
             counts = dict.fromkeys("abcd", 0)
@@ -100,6 +102,5 @@ async def test_the_script_and_the_core_tell_the_same_for_any_trips_at_any_times(
                 assert numbers(found) == pytest.approx(numbers(expected), rel=1e-9, abs=1e-6), trip.asks
                 for told in found.told:
                     ends_at = getattr(told, "ends_at", 0.0) or ends_at
-        await link.aclose()
     assert learnt > STORIES  # each began by learning
     assert refused > 0
