@@ -132,12 +132,7 @@ class Admission:
         Not where no budget would pay, the breaker stays open, or the answer would be worthless by then.
         """
         now, target = self._clock(), self.gate.targets[upstream]
-        run = call.run if call.has_run else ""
-        if (
-            self.gate.draining
-            or now + after_s >= call.deadline
-            or target.retry_wait_s(call.caller, now, run)[1]
-        ):
+        if self.gate.draining or now + after_s >= call.deadline or target.retry_wait_s(call, now)[1]:
             return False
         wait_s = target.breaker.wait_s(now) if target.breaker is not None else 0.0
         return wait_s is not None and wait_s <= after_s

@@ -59,9 +59,7 @@ class Checks:
 
     def recheck(self, call: Call, target: Target, now: float) -> Refusal | None:
         """The free checks that hold at the door and again at dispatch."""
-        scope, retry_wait_s = ("", 0.0)
-        if call.is_retry:
-            scope, retry_wait_s = target.retry_wait_s(call.caller, now, call.run if call.has_run else "")
+        scope, retry_wait_s = target.retry_wait_s(call, now) if call.is_retry else ("", 0.0)
         wait_s, breaker = 0.0, target.breaker
         if breaker is not None and (wait_s := breaker.wait_s(now, call.rank, call.is_retry)):
             wait_s = breaker.told_s(wait_s, now)

@@ -223,7 +223,7 @@ class Promises:
     def failed(self, call: Call, target: Target, reason: Reason, now: float) -> Refusal:
         """The upstream failed: come back soon, if the retry budgets will pay."""
         scope = f"upstream:{target.name}"
-        if target.retry_wait_s(call.caller, now, call.run if call.has_run else "")[1]:
+        if target.retry_wait_s(call, now)[1]:
             return Refusal(reason, scope)
         return self.apart_from(reason, scope, AFTER_FAILURE_S, target.step_s, now)
 

@@ -19,14 +19,14 @@ SWEEP_FROM: Final = 1024
 class RetryBudgets:
     """The budgets of one upstream. `of_all` is its own; the others are made when they are first asked for."""
 
-    __slots__ = ("_among", "_of_scope", "_policy", "_sweep_at", "_upstream", "of_all")
+    __slots__ = ("_among", "_callers", "_policy", "_runs", "_upstream", "of_all")
 
     def __init__(self, policy: RetryBudgetPolicy, upstream: str) -> None:
         self._policy = policy
         self._upstream = upstream
         self._among = 1
-        self._of_scope: dict[str, RetryBudget] = {}
-        self._sweep_at = SWEEP_FROM
+        self._callers = _Budgets()
+        self._runs = _Budgets()
         self.of_all = RetryBudget(policy)
 
     def adopt(self, policy: RetryBudgetPolicy) -> None:
@@ -40,52 +40,63 @@ class RetryBudgets:
             self._among = replicas
             self._apply()
 
-    def wait_s(self, caller: str, run: str, now: float) -> tuple[str, float]:
-        """Whose budget makes a retry wait longest, and how many seconds; ("", 0.0) when it is paid for.
-
-        `run` is "" for a call that belongs to none.
-        """
+    def wait_s(self, call: Call, now: float) -> tuple[str, float]:
+        """Whose budget makes a retry wait longest, and how many seconds; ("", 0.0) when it is paid for."""
         scope, longest_s = "", 0.0
         if wait_s := self.of_all.wait_s(now):
             scope, longest_s = f"upstream:{self._upstream}", wait_s
-        for own in (f"caller:{caller}", f"run:{run}") if run else (f"caller:{caller}",):
-            wait_s = self._of(own, now).wait_s(now)
-            if wait_s > longest_s:
-                scope, longest_s = own, wait_s
+        if (wait_s := self._of_caller(call, now).wait_s(now)) > longest_s:
+            scope, longest_s = f"caller:{call.caller}", wait_s
+        of_run = self._of_run(call, now)
+        if of_run is not None and (wait_s := of_run.wait_s(now)) > longest_s:
+            scope, longest_s = f"run:{call.run}", wait_s
         return scope, longest_s
 
     def pay(self, call: Call, now: float) -> None:
         """A call goes: a retry is taken from its budgets, a first attempt adds to them."""
-        own = self._of(f"caller:{call.caller}", now)
-        of_run = self._of(f"run:{call.run}", now) if call.has_run else None
-        if call.is_retry:
-            self.of_all.withdraw(now)
-            own.withdraw(now)
-            if of_run is not None:
-                of_run.withdraw(now)
-            return
-        self.of_all.deposit(now)
-        own.deposit(now)
-        if of_run is not None:
-            of_run.deposit(now)
+        for budget in self._payers(call, now):
+            if call.is_retry:
+                budget.withdraw(now)
+            else:
+                budget.deposit(now)
 
     def refund(self, call: Call, paid_at: float, now: float) -> None:
         """A retry that was paid for did not happen."""
-        self.of_all.refund(paid_at)
-        self._of(f"caller:{call.caller}", now).refund(paid_at)
-        if call.has_run:
-            self._of(f"run:{call.run}", now).refund(paid_at)
+        for budget in self._payers(call, now):
+            budget.refund(paid_at)
+
+    def _payers(self, call: Call, now: float) -> list[RetryBudget]:
+        payers = [self.of_all, self._of_caller(call, now)]
+        if (of_run := self._of_run(call, now)) is not None:
+            payers.append(of_run)
+        return payers
+
+    def _of_caller(self, call: Call, now: float) -> RetryBudget:
+        return self._callers.of(call.caller, self.of_all.policy, now)
+
+    def _of_run(self, call: Call, now: float) -> RetryBudget | None:
+        return self._runs.of(call.run, self.of_all.policy, now) if call.has_run else None
 
     def _apply(self) -> None:
         divided = replace(self._policy, floor_per_s=self._policy.floor_per_s / self._among)
-        for budget in (self.of_all, *self._of_scope.values()):
+        for budget in (self.of_all, *self._callers.by_name.values(), *self._runs.by_name.values()):
             budget.policy = divided
 
-    def _of(self, scope: str, now: float) -> RetryBudget:
-        budget = self._of_scope.get(scope)
+
+class _Budgets:
+    """One for each name. Those in which nothing happened for long are forgotten."""
+
+    __slots__ = ("_sweep_at", "by_name")
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, RetryBudget] = {}
+        self._sweep_at = SWEEP_FROM
+
+    def of(self, name: str, policy: RetryBudgetPolicy, now: float) -> RetryBudget:
+        budget = self.by_name.get(name)
         if budget is None:
-            if len(self._of_scope) >= self._sweep_at:
-                self._of_scope = {s: b for s, b in self._of_scope.items() if not b.idle(now)}
-                self._sweep_at = max(SWEEP_FROM, 2 * len(self._of_scope))
-            budget = self._of_scope[scope] = RetryBudget(self.of_all.policy)
+            if len(self.by_name) >= self._sweep_at:
+                self.by_name = {name: each for name, each in self.by_name.items() if not each.idle(now)}
+                self._sweep_at = max(SWEEP_FROM, 2 * len(self.by_name))
+            budget = self.by_name[name] = RetryBudget(policy)
         return budget

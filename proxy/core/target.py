@@ -77,9 +77,9 @@ class Target:
         else:
             self.budgets.adopt(policy.retry_budget)
 
-    def retry_wait_s(self, caller: str, now: float, run: str = "") -> tuple[str, float]:
+    def retry_wait_s(self, call: Call, now: float) -> tuple[str, float]:
         """As `RetryBudgets.wait_s`; ("", 0.0) where there is no budget."""
-        return ("", 0.0) if self.budgets is None else self.budgets.wait_s(caller, run, now)
+        return ("", 0.0) if self.budgets is None else self.budgets.wait_s(call, now)
 
     def share(self, slots: int | None, replicas: int) -> None:
         """It is shared with so many replicas, and so much of its cap is this one's; None: all of it."""

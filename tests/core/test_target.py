@@ -48,19 +48,19 @@ def test_a_retry_is_paid_by_its_caller_as_well() -> None:
     one = target(replace(PLAIN, retry_budget=RetryBudgetPolicy(0.5, 0.0)))
     one.enter(call("ann"), 0.0)
     one.enter(call("ann"), 0.0)
-    assert one.retry_wait_s("ann", 0.0) == ("", 0.0)
-    assert one.retry_wait_s("bob", 0.0) == ("caller:bob", float("inf"))
+    assert one.retry_wait_s(call("ann"), 0.0) == ("", 0.0)
+    assert one.retry_wait_s(call("bob"), 0.0) == ("caller:bob", float("inf"))
 
 
 def test_of_two_budgets_the_one_that_takes_longer_is_told() -> None:
     # Who was told the shorter wait came back to be refused for the longer.
     one = target(ONE_RETRY)
     one.enter(call("ann", is_retry=True), 0.0)
-    assert one.retry_wait_s("ann", 1.0) == ("upstream:api", 60.0)
+    assert one.retry_wait_s(call("ann"), 1.0) == ("upstream:api", 60.0)
     assert one.budgets is not None
     # A budget of the upstream with more in it than its callers have.
     one.budgets.of_all = RetryBudget(RetryBudgetPolicy(0.0, 1.0))
-    assert one.retry_wait_s("ann", 1.0) == ("caller:ann", 60.0)
+    assert one.retry_wait_s(call("ann"), 1.0) == ("caller:ann", 60.0)
 
 
 def test_a_run_pays_for_its_retries_and_not_its_callers_other_runs() -> None:
@@ -68,10 +68,10 @@ def test_a_run_pays_for_its_retries_and_not_its_callers_other_runs() -> None:
     for _ in range(4):
         one.enter(call("ann", run="a"), 0.0)
     one.enter(call("ann", run="a", is_retry=True), 0.0)
-    assert one.retry_wait_s("ann", 0.0, "a") == ("", 0.0)
-    assert one.retry_wait_s("ann", 0.0, "b") == ("run:b", float("inf"))
+    assert one.retry_wait_s(call("ann", run="a"), 0.0) == ("", 0.0)
+    assert one.retry_wait_s(call("ann", run="b"), 0.0) == ("run:b", float("inf"))
     one.enter(call("ann", run="a", is_retry=True), 0.0)
-    assert one.retry_wait_s("ann", 0.0, "a")[1] > 0.0
+    assert one.retry_wait_s(call("ann", run="a"), 0.0)[1] > 0.0
 
 
 def test_the_floor_is_divided_among_replicas_and_the_share_is_not() -> None:
@@ -90,34 +90,34 @@ def test_a_retry_that_was_not_used_is_given_back_to_both() -> None:
     one = target(ONE_RETRY)
     turn = one.enter(call(is_retry=True), 5.0)
     one.settle(call(is_retry=True), turn, Outcome.UNUSED, 5.0, 30.0)
-    assert one.retry_wait_s("ann", 30.0) == ("", 0.0)
+    assert one.retry_wait_s(call("ann"), 30.0) == ("", 0.0)
 
 
 def test_without_a_budget_retries_are_free() -> None:
-    assert target().retry_wait_s("ann", 0.0) == ("", 0.0)
+    assert target().retry_wait_s(call("ann"), 0.0) == ("", 0.0)
 
 
 def test_the_budgets_of_idle_callers_are_forgotten() -> None:
     one = target(ONE_RETRY)
     for number in range(20 * SWEEP_FROM):
         one.enter(call(f"caller-{number}"), number / 10)
-    assert len(one.budgets._of_scope) <= 2 * SWEEP_FROM
+    assert len(one.budgets._callers.by_name) <= 2 * SWEEP_FROM
 
 
 def test_asking_on_behalf_of_strangers_costs_no_lasting_memory() -> None:
     one = target(ONE_RETRY)
     for number in range(20 * SWEEP_FROM):
-        one.retry_wait_s(f"caller-{number}", 0.0)
-    assert len(one.budgets._of_scope) <= SWEEP_FROM
+        one.retry_wait_s(call(f"caller-{number}"), 0.0)
+    assert len(one.budgets._callers.by_name) <= SWEEP_FROM
 
 
 def test_a_reload_keeps_the_counts_and_changes_the_numbers() -> None:
     one = target(ONE_RETRY)
     one.enter(call(is_retry=True), 0.0)
     one.adopt(replace(ONE_RETRY, retry_budget=RetryBudgetPolicy(0.0, 2 / 60)))
-    assert one.retry_wait_s("ann", 1.0) == ("", 0.0)
+    assert one.retry_wait_s(call("ann"), 1.0) == ("", 0.0)
     one.enter(call(is_retry=True), 1.0)
-    assert one.retry_wait_s("ann", 1.0)[1] > 0.0
+    assert one.retry_wait_s(call("ann"), 1.0)[1] > 0.0
 
 
 def test_a_breaker_that_a_reload_removes_and_another_brings_back_begins_closed() -> None:

@@ -293,8 +293,7 @@ class World:
             return False
         if target.breaker is not None and target.breaker.wait_s(self.now, call.rank, call.is_retry):
             return False
-        run = call.run if call.has_run else ""
-        if call.is_retry and target.retry_wait_s(call.caller, self.now, run)[1]:
+        if call.is_retry and target.retry_wait_s(call, self.now)[1]:
             return False
         return (
             self.kept_from(waiter) is None
@@ -337,7 +336,11 @@ class World:
             [self.store.level(key, policy, self.now) for key, policy in self.ledger.bucket_rows()],
             dict(self.store._quotas._counts._windows),
             [target.service_s for target in targets],
-            [target.retry_wait_s(caller, self.now) for target in targets for caller in CALLERS],
+            [
+                target.retry_wait_s(Call(route="", caller=caller, arrived_at=self.now), self.now)
+                for target in targets
+                for caller in CALLERS
+            ],
             [(len(b._out), b._good, b._count, b.ramp.slots) for t in targets if (b := t.breaker) is not None],
         )
 
