@@ -1,7 +1,7 @@
 """One cap's exchange between a replica and the shared ledger (`ledger.py`).
 
 `stores/lua/trade.lua` says the same to Redis; a differential test holds the two together. `trade_cap`
-takes the account as it was (None: never heard of, or as good as that) and returns it as it is.
+takes the replicas' shares as they were, in the order of their names, and returns them as they are.
 """
 
 from __future__ import annotations
@@ -65,36 +65,24 @@ class CapShare:
         self.until = until
 
 
-class CapAccount:
-    """Who holds how much of a cap. From `gone_at` on nobody does."""
-
-    __slots__ = ("gone_at", "shares")
-
-    def __init__(self) -> None:
-        self.gone_at = 0.0
-        self.shares: list[CapShare] = []
-
-
 def trade_cap(
-    account: CapAccount | None, ask: CapAsk, replica: str, now: float, lease_s: float, learning_until: float
-) -> tuple[CapAccount, CapTold]:
+    shares: list[CapShare], ask: CapAsk, replica: str, now: float, lease_s: float, learning_until: float
+) -> tuple[list[CapShare], CapTold]:
     """Take permits, of too few an equal part; what is in flight stays counted, whatever comes.
 
     While it learns (`learning_until` is not 0.0) nothing is given.
     """
-    account = account or CapAccount()
     turn = 0.0
-    for share in account.shares:
+    for share in shares:
         if share.replica == replica:
             turn = share.turn
-    others = [share for share in account.shares if share.replica != replica and share.until > now]
+    others = [share for share in shares if share.replica != replica and share.until > now]
     spare = ask.slots - ask.keep - sum(share.counted for share in others)
     wanted = ask.wanted + sum(share.wanted for share in others)
     waiting = sum(share.waiting for share in others)
 
-    target = ask.keep
     if learning_until:
-        pass
+        target = ask.keep
     elif wanted <= ask.slots:
         # What is left over is shared out by half, so that who comes next finds some.
         more = (ask.slots - wanted) * ask.wanted / wanted / 2 if wanted else 0.0
@@ -109,16 +97,15 @@ def trade_cap(
             target = min(max(target, most), ask.keep + ask.waiting)
     limit = min(target, ask.keep + max(0, spare))
     counted = max(limit, ask.keep)
-    until = max(now, learning_until) + lease_s
-    account.shares = others
-    if counted or ask.wanted:
-        still = max(0, ask.waiting - max(0, limit - ask.keep))
-        share = CapShare(replica, counted, ask.wanted, still, turn, until)
-        account.shares = sorted([*others, share], key=lambda each: each.replica)
-    account.gone_at = until
-    left = ask.slots - counted - sum(share.counted for share in others)
+    left = spare + ask.keep - counted
     free = max(0, left) if wanted <= ask.slots else -int(waiting > 0)
-    return account, CapTold(limit, counted, free, max(0, target - limit))
+    told = CapTold(limit, counted, free, max(0, target - limit))
+    if not counted and not ask.wanted:
+        return others, told
+    still = max(0, ask.waiting - max(0, limit - ask.keep))
+    until = max(now, learning_until) + lease_s
+    share = CapShare(replica, counted, ask.wanted, still, turn, until)
+    return sorted([*others, share], key=lambda each: each.replica), told
 
 
 def _turn(

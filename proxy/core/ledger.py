@@ -16,12 +16,12 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.bucket_trade import BucketAccount, BucketAsk, BucketTold, recall_bucket, trade_bucket
-from proxy.core.cap_trade import CapAccount, CapAsk, CapTold, trade_cap
+from proxy.core.cap_trade import CapAsk, CapShare, CapTold, trade_cap
 from proxy.core.quota_trade import QuotaAccount, QuotaAsk, QuotaTold, trade_quota
 
 LEASE_S: Final = 3.0
 """What a replica was told holds for so long. The rate of one that was killed is lost, and its permits are
-taken, until then. Five trips: three may fail in a row and nothing runs out."""
+taken, until then. Four trips in turn (`demand.TRIP_S`): two may fail, and nothing runs out."""
 
 Ask = BucketAsk | CapAsk | QuotaAsk
 Told = BucketTold | CapTold | QuotaTold
@@ -30,8 +30,8 @@ Told = BucketTold | CapTold | QuotaTold
 class Trip:
     """What one replica sends: `number` grows by one with each of its trips.
 
-    `epoch` and `seq` are what the last reply told (0: none did). `safe`: it has been on its own, and spent
-    without asking. `leaving`: it will not come again.
+    `seq` is what the last reply told (0: none did). `safe`: it has been on its own, and spent without asking.
+    `leaving`: it will not come again.
     """
 
     __slots__ = ("asks", "leaving", "number", "replica", "safe", "seq")
@@ -99,7 +99,7 @@ class Ledger:
         self._seq = 0
         self._replicas: dict[str, _Presence] = {}
         self._buckets: dict[str, BucketAccount] = {}
-        self._caps: dict[str, CapAccount] = {}
+        self._caps: dict[str, list[CapShare]] = {}
         self._quotas: dict[str, QuotaAccount] = {}
 
     def trip(self, trip: Trip, now: float) -> Reply:
@@ -124,8 +124,8 @@ class Ledger:
 
     def _trade(self, key: str, ask: Ask, trip: Trip, now: float, learning_until: float) -> Told | None:
         if isinstance(ask, CapAsk):
-            cap, of_cap = trade_cap(self._caps.get(key), ask, trip.replica, now, LEASE_S, learning_until)
-            self._caps[key] = cap
+            shares = self._caps.get(key, [])
+            self._caps[key], of_cap = trade_cap(shares, ask, trip.replica, now, LEASE_S, learning_until)
             return of_cap
         if isinstance(ask, QuotaAsk):
             quota, of_quota = trade_quota(self._quotas.get(key), ask, now, learning=learning_until > 0.0)

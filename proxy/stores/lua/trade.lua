@@ -144,7 +144,7 @@ local function trade_bucket(key, learning_until)
   tell(tokens, own_rate, bound, account[1] - due, max(0, rate - rates), void and 1 or 0)
 end
 
--- cap: {gone_at, shares}; share: {replica, counted, wanted, waiting, turn, until}
+-- cap: shares; share: {replica, counted, wanted, waiting, turn, until}
 local function equal_part(slots, own_wanted, others)
   local wanted = {own_wanted}
   for _, other in ipairs(others) do wanted[#wanted + 1] = other[3] end
@@ -188,9 +188,8 @@ end
 
 local function trade_cap(key, learning_until)
   local slots, keep, own_wanted, waiting, quick = argument(), argument(), argument(), argument(), argument()
-  local account = read(key) or {0, {}}
   local turn, others, others_counted, others_waiting, wanted = 0, {}, 0, 0, own_wanted
-  for _, share in ipairs(account[2]) do
+  for _, share in ipairs(read(key) or {}) do
     if share[1] == replica then
       turn = share[5]
     elseif share[6] > now then
@@ -202,11 +201,13 @@ local function trade_cap(key, learning_until)
   end
   local spare = slots - keep - others_counted
 
-  local target = keep
-  if not learning_until and wanted <= slots then
+  local target
+  if learning_until then
+    target = keep
+  elseif wanted <= slots then
     target = own_wanted
     if wanted > 0 then target = target + floor((slots - wanted) * own_wanted / wanted / 2) end
-  elseif not learning_until then
+  else
     local part = equal_part(slots, own_wanted, others)
     target, turn = turn_of(slots, own_wanted, part, turn, others)
     if quick > 0 and others_waiting == 0 then
@@ -217,15 +218,15 @@ local function trade_cap(key, learning_until)
   end
   local limit = min(target, keep + max(0, spare))
   local counted = max(limit, keep)
+  local free = others_waiting > 0 and -1 or 0
+  if wanted <= slots then free = max(0, spare + keep - counted) end
+  tell(limit, counted, free, max(0, target - limit))
   local until_ = max(now, learning_until or 0) + lease_s
   if counted > 0 or own_wanted > 0 then
     local still = max(0, waiting - max(0, limit - keep))
     insert(others, {replica, counted, own_wanted, still, turn, until_})
   end
-  write(key, {until_, others}, until_ - now)
-  local free = others_waiting > 0 and -1 or 0
-  if wanted <= slots then free = max(0, slots - counted - others_counted) end
-  tell(limit, counted, free, max(0, target - limit))
+  write(key, others, until_ - now)
 end
 
 -- quota: {gone_at, spent}
