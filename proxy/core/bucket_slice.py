@@ -32,8 +32,7 @@ class BucketSlice:
 
     __slots__ = (
         "_dear", "_debt", "_old_rate", "_refund", "_refund_at", "_sent_at", "alone", "at", "bound", "burst",
-        "demand",
-        "free", "full_rate", "hand", "heard", "known", "level", "need", "policy", "rate", "shared",
+        "demand", "free", "full_rate", "hand", "heard", "known", "level", "need", "policy", "rate", "shared",
         "told_at", "until",
     )  # fmt: skip
 
@@ -75,6 +74,11 @@ class BucketSlice:
         elif self.rate > 0.0 and now > self.at and self.level < self.bound:
             self.level = min(self.bound, self.level + self.rate * (now - self.at))
         self.at = now
+
+    def has(self, cost: float, now: float) -> bool:
+        """Is so much here?"""
+        self.refill(now)
+        return cost - self.level <= ROUNDING_S * self.full_rate
 
     def shared_at(self, now: float) -> float:
         """What is left in the ledger by now if nobody else took of it, with what it is yet to be told."""

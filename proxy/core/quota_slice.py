@@ -46,6 +46,11 @@ class QuotaSlice:
             self.until = NEVER
             self.ends_at = 0.0
 
+    def has_one(self, now: float) -> bool:
+        """Is one here?"""
+        self.turn_over(now)
+        return self.held > 0
+
     @property
     def may_fetch(self) -> bool:
         """Is it worth a trip?"""

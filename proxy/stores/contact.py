@@ -62,8 +62,6 @@ class Contact:
         self.replicas = 1
         self.seq = 0
         self.next_at = 0.0
-        self.begins_to_learn = False  # said by the last answer
-        self.rejoins = False  # said once: what was held alone is over
         self.why = ""  # of the latest move
         self.moved_at = NEVER  # it has not moved yet
         self._safe_for_s = safe_for_s
@@ -99,9 +97,8 @@ class Contact:
         """May a trip set out whenever somebody waits for it?"""
         return not self._misses and not self.is_alone
 
-    def look(self, now: float) -> None:
-        """Move on by what time it is."""
-        self.rejoins = False
+    def look(self, now: float) -> bool:
+        """Move on by what time it is. True once: what was granted alone is over."""
         if self.phase is Phase.LOST and now >= self._alone_at:
             lost_s = now - self._lost_at
             why = f"out of reach for {lost_s:.1f}s ({self._error}): on its own share, 1/{self.replicas}"
@@ -110,34 +107,34 @@ class Contact:
             why = f"out of reach for {self._safe_for_s:g}s ({self._error}): each route as it says"
             self._move(Phase.GIVEN_UP, why, now)
         if not self._learning_until or now < self._learning_until:
-            return
+            return False
         if self.is_alone:
-            self.rejoins = True
             self._learning_until += self._way_s  # for the ledger it is a moment later
             self._move(Phase.LEARNING, "what was granted alone is over", now)
-        else:
-            self._learning_until = 0.0
-            self._move(Phase.SHARED, "the ledger has learnt what it did not know", now)
+            return True
+        self._learning_until = 0.0
+        self._move(Phase.SHARED, "the ledger has learnt what it did not know", now)
+        return False
 
-    def heard(self, seq: int, replicas: int, learning_s: float, sent_at: float, now: float) -> None:
-        """A trip that set out at `sent_at` was answered."""
+    def heard(self, seq: int, replicas: int, learning_s: float, sent_at: float, now: float) -> bool:
+        """A trip that set out at `sent_at` was answered. True: the ledger has begun to learn."""
         self.seq = seq
-        if learning_s <= 0.0:
-            self.replicas = max(1, replicas)  # while it learns not all have come yet
         self._misses = 0
         self._pause_s = SOONEST_S
-        self.next_at = NEVER
-        self.begins_to_learn = learning_s > 0.0 and not self._learning_until
         self._way_s = now - sent_at
-        if learning_s > 0.0:
-            # Who is alone must not go on for too long; nobody else minds to be late.
-            self._learning_until = (sent_at if self.is_alone else now) + learning_s
-            self.next_at = now + learning_s
-            if not self.is_alone:
-                self._move(Phase.LEARNING, "the ledger knows of no counts, and gathers them", now)
-            return
-        self._learning_until = 0.0
-        self._move(Phase.SHARED, "in touch", now)
+        if learning_s <= 0.0:
+            self.replicas = max(1, replicas)  # while it learns not all have come yet
+            self.next_at = NEVER
+            self._learning_until = 0.0
+            self._move(Phase.SHARED, "in touch", now)
+            return False
+        begins = not self._learning_until
+        # Who is alone must not go on for too long; nobody else minds to be late.
+        self._learning_until = (sent_at if self.is_alone else now) + learning_s
+        self.next_at = now + learning_s
+        if not self.is_alone:
+            self._move(Phase.LEARNING, "the ledger knows of no counts, and gathers them", now)
+        return begins
 
     def missed(self, why: str, sent_at: float, now: float) -> None:
         """A trip that set out at `sent_at` had no answer."""

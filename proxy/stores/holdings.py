@@ -97,14 +97,10 @@ class Holdings:
             self._short[key] = permits
             self.wake()
 
-    def end_leases(self, now: float) -> None:
-        """The ledger has learnt, and counts from here on: what was spent alone is over."""
-        for bucket in self.buckets.values():
-            bucket.end_lease(now)
-        for permits in self.caps.values():
-            permits.end_lease()
-        for quota in self.quotas.values():
-            quota.end_lease()
+    def look(self, now: float) -> None:
+        """Move on by what time it is: once the ledger has learnt, what was granted alone is over."""
+        if self.contact.look(now):
+            self._end_leases(now)
 
     def due_at(self, now: float) -> float:
         """When the next trip should set out."""
@@ -123,10 +119,8 @@ class Holdings:
 
     def pack(self, now: float, *, leaving: bool = False) -> Trip:
         """Set out: what is asked of the ledger, in this one trip."""
+        self.look(now)
         contact = self.contact
-        contact.look(now)
-        if contact.rejoins:
-            self.end_leases(now)
         if now >= self._turn_at or (leaving and not self._leaves):
             self._leaves = leaving
             self._turn_at = now + TRIP_S
@@ -158,14 +152,14 @@ class Holdings:
         """Back with a reply. The keys under which there may be room that was not before."""
         contact, sent_at = self.contact, self._packed_at
         was_alone = contact.is_alone
-        contact.heard(reply.seq, reply.replicas, reply.learning_s, sent_at, now)
+        begins_to_learn = contact.heard(reply.seq, reply.replicas, reply.learning_s, sent_at, now)
         packed, self._packed = self._packed, []
-        if contact.begins_to_learn:  # it is to hear of everything at once, in as many trips as that takes
+        if begins_to_learn:  # it is to hear of everything at once, in as many trips as that takes
             self._in_turn, self._recalls = self._in_use(now), contact.is_alone
         if contact.is_alone:
             return []  # all goes on as it was until the ledger has learnt
         if was_alone:
-            self.end_leases(now)
+            self._end_leases(now)
         opened: list[str] = []
         for (key, each), told in zip(packed, reply.told, strict=True):
             if isinstance(each, BucketSlice) and isinstance(told, BucketTold):
@@ -233,14 +227,19 @@ class Holdings:
             del self.quotas[key]
         recalls = not self.contact.is_calm
         found: dict[str, Slice] = {}
-        for buckets in self.buckets.items():
-            if recalls or not buckets[1].is_idle:
-                found[buckets[0]] = buckets[1]
+        found.update((key, bucket) for key, bucket in self.buckets.items() if recalls or not bucket.is_idle)
         found.update(self.caps)
-        for quotas in self.quotas.items():
-            if recalls or not quotas[1].is_idle:
-                found[quotas[0]] = quotas[1]
+        found.update((key, quota) for key, quota in self.quotas.items() if recalls or not quota.is_idle)
         return found
+
+    def _end_leases(self, now: float) -> None:
+        """The ledger counts from here on."""
+        for bucket in self.buckets.values():
+            bucket.end_lease(now)
+        for permits in self.caps.values():
+            permits.end_lease()
+        for quota in self.quotas.values():
+            quota.end_lease()
 
 
 def _nobody() -> None:

@@ -112,25 +112,18 @@ class SharedStore(Store):
         """Is anything lacking?"""
         lacks = False
         for key, cap in claims.caps:
-            if cap.shared:
-                permits = self.holdings.cap(key, cap, now)
-                if permits.held >= cap.slots or not permits.has_room(now):
-                    permits.fail()
-                    self.holdings.lacks(key, permits)
-                    lacks = True
-            elif self._held.get(key, 0) >= cap.slots:
+            if not cap.shared:
+                lacks = lacks or self._held.get(key, 0) >= cap.slots
+                continue
+            permits = self.holdings.cap(key, cap, now)
+            if permits.held >= cap.slots or not permits.has_room(now):
+                permits.fail()
+                self.holdings.lacks(key, permits)
                 lacks = True
         for key, policy in claims.buckets:
-            bucket = self.holdings.bucket(key, policy, now)
-            cost = claims.cost(policy)
-            bucket.refill(now)
-            if cost - bucket.level > ROUNDING_S * bucket.full_rate:
-                lacks = True
-        for key, policy_of_quota in claims.quotas:
-            quota = self.holdings.quota(key, policy_of_quota, now)
-            quota.turn_over(now)
-            if quota.held <= 0:
-                lacks = True
+            lacks = not self.holdings.bucket(key, policy, now).has(claims.cost(policy), now) or lacks
+        for key, of_quota in claims.quotas:
+            lacks = not self.holdings.quota(key, of_quota, now).has_one(now) or lacks
         return lacks
 
     def _grant(self, claims: Claims, now: float) -> None:
@@ -170,8 +163,7 @@ class SharedStore(Store):
 
     def _look_at_bucket(self, lack: _Lack, key: str, policy: BucketPolicy, cost: float, now: float) -> None:
         bucket = self.holdings.bucket(key, policy, now)
-        bucket.refill(now)
-        if cost - bucket.level <= ROUNDING_S * bucket.full_rate:
+        if bucket.has(cost, now):
             return
         if not bucket.alone and bucket.may_fetch(cost, now):
             away_s = self.contact.wait_s(now)
@@ -187,8 +179,7 @@ class SharedStore(Store):
 
     def _look_at_quota(self, lack: _Lack, key: str, policy: QuotaPolicy, now: float) -> None:
         quota = self.holdings.quota(key, policy, now)
-        quota.turn_over(now)
-        if quota.held > 0:
+        if quota.has_one(now):
             return
         if not quota.may_fetch:
             wait_s = max(ROUNDING_S, quota.until - now)
@@ -218,9 +209,7 @@ class SharedStore(Store):
     def _stand(self, claims: Claims, now: float) -> Shortfall | None:
         """The ledger is out of reach, or learning. STORE_DOWN where the call is not to go without it."""
         contact = self.contact
-        contact.look(now)
-        if contact.rejoins:
-            self.holdings.end_leases(now)
+        self.holdings.look(now)
         if not contact.is_alone or not _is_shared(claims):
             return None
         parts = contact.parts(claims.on_store_failure)
@@ -228,15 +217,12 @@ class SharedStore(Store):
             return Shortfall("store", Reason.STORE_DOWN, NEVER, contact.back_s(now), "")
         for key, cap in claims.caps:
             if cap.shared:
-                permits = self.holdings.cap(key, cap, now)
-                permits.stand_alone(parts)
+                self.holdings.cap(key, cap, now).stand_alone(parts)
         for key, policy in claims.buckets:
-            bucket = self.holdings.bucket(key, policy, now)
             bound = min(policy.burst, max(policy.burst / parts, claims.cost(policy)))
-            bucket.stand_alone(policy.rate_per_s / parts, bound, now)
+            self.holdings.bucket(key, policy, now).stand_alone(policy.rate_per_s / parts, bound, now)
         for key, quota_policy in claims.quotas:
-            quota = self.holdings.quota(key, quota_policy, now)
-            quota.stand_alone(parts, now)
+            self.holdings.quota(key, quota_policy, now).stand_alone(parts, now)
         return None
 
     def _refund(self, claims: Claims, now: float) -> None:
@@ -258,8 +244,7 @@ class SharedStore(Store):
             if over < 0.0:
                 self._give_back(key, policy, -over, claims.tokens, at, now)
             else:
-                bucket = self.holdings.bucket(key, policy, now)
-                bucket.overspend(over, now)
+                self.holdings.bucket(key, policy, now).overspend(over, now)
 
     def _give_back(
         self, key: str, policy: BucketPolicy, unused: float, cost: float, at: float, now: float
@@ -267,8 +252,7 @@ class SharedStore(Store):
         """Of what was spent at `at` all has come back that the bucket's rate brought; the rest does now."""
         back = min(unused, cost - policy.rate_per_s * (now - at))
         if back > 0.0:
-            bucket = self.holdings.bucket(key, policy, now)
-            bucket.give_back(back, now)
+            self.holdings.bucket(key, policy, now).give_back(back, now)
 
 
 class _Lack:
