@@ -9,7 +9,6 @@ ledger of every attempt, which is the oracle of `make compare-overload`: GET /le
 from __future__ import annotations
 
 import asyncio
-import json
 import select
 import sys
 import time
@@ -19,9 +18,8 @@ from typing import Any, Final
 
 import uvloop
 
-from loadtests.origin import RESPONSE, Origin
+from loadtests.origin import RESPONSE, ByName
 
-CALL: Final = b"x-call-id"
 """Which attempt of which call this is, as `CALL.ATTEMPT`; a request without it is nobody's."""
 GRAIN_S: Final = 0.0005
 """Timers come to a millisecond; what is due within half of one is done, so that none is late on average."""
@@ -152,30 +150,18 @@ class Upstream:
         self._timer = None if after_s is None else loop.call_later(max(0.0, after_s), self._answer_done)
 
 
-class Connection(Origin):
+class Connection(ByName):
     """One connection: a call begins when its body is complete. A second before the answer ends it."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._entry: Entry | None = None
-        self._call = self._url = ""
-
-    def on_message_begin(self) -> None:
-        self._call = self._url = ""
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url.decode("latin-1")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == CALL:
-            self._call = value.decode("latin-1")
 
     def on_message_complete(self) -> None:
         if self._entry is not None:
             self._transport.abort()
         elif self._url == "/ledger":
-            body = json.dumps(self._upstream.ledger()).encode()
-            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            self.tell(self._upstream.ledger())
         else:
             self._entry = self._upstream.begin(self._call, self)
 

@@ -13,17 +13,16 @@ JOINED_S: Final = 4.0
 """By then all have joined, and the ledger has learnt that there was nothing to know."""
 
 
-class Buckets:
-    """Calls of one shared bucket, at random instants, dealt to the replicas by their weights."""
+class _Story:
+    """Calls that come at random instants, dealt to the replicas: to the first `skew` times as many.
 
-    def __init__(
-        self, *, rate: float, burst: float, replicas: int, load: float, skew: int = 1, seed: int = 1
-    ) -> None:
+    `spared` gets none.
+    """
+
+    def __init__(self, *, replicas: int, every_s: float, skew: int, seed: int) -> None:
         self.fleet = Fleet(Random(seed))
-        self.policy = BucketPolicy("b", Per.ROUTE, rate, burst, "")
-        self.calls = 0
         self.spared: Replica | None = None
-        self._every_s = 1.0 / (rate * load)
+        self._every_s = every_s
         self._skew = skew
         for _ in range(replicas):
             self.fleet.join()
@@ -33,9 +32,26 @@ class Buckets:
         fleet, chance = self.fleet, self.fleet.chance
         living = [each for each in fleet.replicas if each.alive and each is not self.spared]
         weights = [self._skew if replica is fleet.replicas[0] else 1 for replica in living]
-        self.calls += 1
-        chance.choices(living, weights)[0].offer(claims(buckets=(("b|all", self.policy),)))
+        self._offer(chance.choices(living, weights)[0])
         fleet.at(fleet.now + chance.expovariate(1.0 / self._every_s), self._arrive)
+
+    def _offer(self, replica: Replica) -> None:
+        raise NotImplementedError
+
+
+class Buckets(_Story):
+    """Calls of one shared bucket."""
+
+    def __init__(
+        self, *, rate: float, burst: float, replicas: int, load: float, skew: int = 1, seed: int = 1
+    ) -> None:
+        super().__init__(replicas=replicas, every_s=1.0 / (rate * load), skew=skew, seed=seed)
+        self.policy = BucketPolicy("b", Per.ROUTE, rate, burst, "")
+        self.calls = 0
+
+    def _offer(self, replica: Replica) -> None:
+        self.calls += 1
+        replica.offer(claims(buckets=(("b|all", self.policy),)))
 
     @property
     def over(self) -> float:
@@ -50,7 +66,7 @@ class Buckets:
         return sum(replica.trips for replica in self.fleet.replicas)
 
 
-class Caps:
+class Caps(_Story):
     """Calls under one shared cap, each of which holds its permit for about a tenth of a second."""
 
     def __init__(
@@ -63,24 +79,16 @@ class Caps:
         longest_s: float = 60.0,
         seed: int = 1,
     ) -> None:
-        self.fleet = Fleet(Random(seed))
+        super().__init__(replicas=replicas, every_s=0.1 / (slots * load), skew=skew, seed=seed)
         self.slots = slots
         self.most = 0
         self.used_s = 0.0  # permits times seconds, from 10 s on
         self._longest_s = longest_s
         self._in_flight = 0
         self._at = 0.0
-        self._every_s = 0.1 / (slots * load)
-        self._skew = skew
-        for _ in range(replicas):
-            self.fleet.join()
-        self.fleet.at(JOINED_S, self._arrive)
 
-    def _arrive(self) -> None:
-        fleet, chance = self.fleet, self.fleet.chance
-        living = [replica for replica in fleet.replicas if replica.alive]
-        weights = [self._skew if replica is fleet.replicas[0] else 1 for replica in living]
-        replica = chance.choices(living, weights)[0]
+    def _offer(self, replica: Replica) -> None:
+        fleet = self.fleet
         asked = claims(caps=(Cap("c", self.slots, self.slots),))
 
         def ends() -> None:
@@ -90,10 +98,9 @@ class Caps:
 
         def begins() -> None:
             self._count(1)
-            fleet.at(fleet.now + min(self._longest_s, chance.expovariate(10.0)), ends)
+            fleet.at(fleet.now + min(self._longest_s, fleet.chance.expovariate(10.0)), ends)
 
         replica.offer(asked, begins, patience_s=2.0)
-        fleet.at(fleet.now + chance.expovariate(1.0 / self._every_s), self._arrive)
 
     def _count(self, by: int) -> None:
         if self.fleet.now > 10.0:

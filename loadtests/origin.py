@@ -6,6 +6,7 @@ python -m loadtests.origin PORT [CERTIFICATE.pem KEY.pem]
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import sys
 from typing import Final, cast
@@ -22,6 +23,9 @@ ANSWER: Final = (
 RESPONSE: Final = (
     f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(ANSWER)}\r\n\r\n{ANSWER}"
 ).encode()
+
+CALL: Final = b"x-call-id"
+"""The header in which a generator names its calls."""
 
 
 class Origin(asyncio.Protocol):
@@ -40,6 +44,27 @@ class Origin(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._transport.write(RESPONSE)
+
+
+class ByName(Origin):
+    """One connection of an upstream that tells calls apart: `_call` is its name, `_url` what it asks for."""
+
+    _call = _url = ""
+
+    def on_message_begin(self) -> None:
+        self._call = self._url = ""
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == CALL:
+            self._call = value.decode("latin-1")
+
+    def tell(self, what: object) -> None:
+        """Answer with what is known, as JSON."""
+        body = json.dumps(what).encode()
+        self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
 
 
 async def serve(port: int, tls: ssl.SSLContext | None) -> None:

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import sys
 import time
 from typing import Any
 
 import uvloop
 
-from loadtests.origin import RESPONSE, Origin
+from loadtests.origin import RESPONSE, ByName
 
-CALL = b"x-call-id"
 REFUSED = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\ndown"
 
 
@@ -32,28 +30,16 @@ class Ledger:
         self.calls: list[list[Any]] = []
 
 
-class Connection(Origin):
+class Connection(ByName):
     """One connection: a call begins when its body is complete."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._call = self._url = ""
-
-    def on_message_begin(self) -> None:
-        self._call = self._url = ""
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url.decode("latin-1")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == CALL:
-            self._call = value.decode("latin-1")
 
     def on_message_complete(self) -> None:
         ledger = self._ledger
         if self._url == "/ledger":
-            body = json.dumps(ledger.calls).encode()
-            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            self.tell(ledger.calls)
         elif self._url.startswith("/status/"):
             ledger.status = int(self._url.rpartition("/")[2])
             self._transport.write(RESPONSE)

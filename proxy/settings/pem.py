@@ -7,10 +7,10 @@ import ssl
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from proxy.settings.environment import WrongValueError, shown
-from proxy.settings.words import text
+from proxy.settings.words import Switch, text
 
 PRIVATE_KEY: Final = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
 PASSPHRASE: Final = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED")
@@ -65,3 +65,20 @@ def _key(value: object, info: ValidationInfo) -> Path:
 _FILE: Final = WithJsonSchema({"type": "string", "minLength": 1})
 CertificateFile = Annotated[Path, BeforeValidator(_certificates), _FILE]
 KeyFile = Annotated[Path, BeforeValidator(_key), _FILE]
+
+Authority = Annotated[
+    CertificateFile | None,
+    Field(
+        description="PEM file of the private authority to trust in place of the system's.",
+        examples=["ca.pem"],
+    ),
+]
+OwnKey = Annotated[
+    KeyFile | None,
+    Field(
+        description="PEM file of its private key, without a passphrase; may be the same file as cert.",
+        examples=["client-key.pem"],
+    ),
+]
+Verify = Annotated[Switch, Field(description="false accepts any certificate: for a test bench only.")]
+"""What a section that speaks TLS says of it, in the same words for upstreams and the store."""

@@ -27,10 +27,10 @@ from pydantic_core import CoreSchema
 
 from proxy.settings.environment import WrongValueError, shown
 from proxy.settings.nearest import nearest
-from proxy.settings.pem import CertificateFile, KeyFile
+from proxy.settings.pem import Authority, CertificateFile, OwnKey, Verify
 from proxy.settings.section import Section
 from proxy.settings.units import DURATION, DurationOrZero, some_duration_s, written
-from proxy.settings.words import Switch, text
+from proxy.settings.words import text
 
 Kind = Literal["memory", "redis", "cluster", "sentinel"]
 
@@ -263,22 +263,14 @@ class Store(Section):
             "the replicas last seen. Then each route's on_store_failure holds. 0s: at once."
         ),
     )
-    ca: CertificateFile | None = Field(
-        default=None,
-        description="PEM file of the private authority to trust in place of the system's.",
-        examples=["ca.pem"],
-    )
+    ca: Authority = None
     cert: CertificateFile | None = Field(
         default=None,
         description="PEM file of our own certificate and its chain, for a store that asks (mutual TLS).",
         examples=["client.pem"],
     )
-    key: KeyFile | None = Field(
-        default=None,
-        description="PEM file of its private key, without a passphrase; may be the same file as cert.",
-        examples=["client-key.pem"],
-    )
-    verify: Switch = Field(default=True, description="false accepts any certificate: for a test bench only.")
+    key: OwnKey = None
+    verify: Verify = True
 
     @property
     def kind(self) -> Kind:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema
 from proxy.settings.concurrency import UPSTREAM_EXAMPLE, UpstreamConcurrency
 from proxy.settings.environment import WrongValueError
 from proxy.settings.pauses import PauseWhen
-from proxy.settings.pem import CertificateFile, KeyFile
+from proxy.settings.pem import Authority, CertificateFile, OwnKey, Verify
 from proxy.settings.section import OFF, OrOff, Section
 from proxy.settings.units import Duration, DurationOrOff, DurationOrZero, RetryFloor, Size
 from proxy.settings.words import (
@@ -200,22 +200,14 @@ class RetryBudgetSection(Section):
 class Tls(Section):
     """How an https upstream proves who it is, and we to it. Renewed files are taken up at a reload."""
 
-    ca: CertificateFile | None = Field(
-        default=None,
-        description="PEM file of the private authority to trust in place of the system's.",
-        examples=["ca.pem"],
-    )
+    ca: Authority = None
     cert: CertificateFile | None = Field(
         default=None,
         description="PEM file of our own certificate and its chain, for an upstream that asks (mutual TLS).",
         examples=["client.pem"],
     )
-    key: KeyFile | None = Field(
-        default=None,
-        description="PEM file of its private key, without a passphrase; may be the same file as cert.",
-        examples=["client-key.pem"],
-    )
-    verify: Switch = Field(default=True, description="false accepts any certificate: for a test bench only.")
+    key: OwnKey = None
+    verify: Verify = True
 
 
 class Connections(Section):
