@@ -16,6 +16,7 @@ from loadtests.simulate.ledger import Ledger, VoidRunError
 from loadtests.simulate.no_door import NoDoor
 from loadtests.simulate.upstreams import NO_ANSWER, Upstream
 from proxy.admission import LEAST_TIMER_S
+from proxy.core.book import Ticket
 from proxy.core.call import Call
 from proxy.core.events import Event
 from proxy.core.gate import Gate
@@ -23,7 +24,6 @@ from proxy.core.grant import Grant
 from proxy.core.policy import Policy
 from proxy.core.repeats import Repeats
 from proxy.core.survey import survey
-from proxy.core.tickets import Ticket
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, SUCCEEDED, Kind, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.dialects.refusal import Facts

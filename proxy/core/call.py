@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from proxy.core.tickets import Ticket
+    from proxy.core.book import Ticket
 
 
 class Call:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.core.book import Ticket
 from proxy.core.call import Call
 from proxy.core.claims import CALLER, Claims, Shortfall, Store, longer, scope_of
 from proxy.core.instants import Instants
@@ -12,7 +13,7 @@ from proxy.core.pause import PAUSE
 from proxy.core.repeats import EARLY_S
 from proxy.core.rounding import NEVER, ROUNDING_S
 from proxy.core.target import Target
-from proxy.core.tickets import Ticket, Tickets
+from proxy.core.tickets import Tickets
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Reason, Refusal
 from proxy.core.waiting import Waiter, WaitingRoom
 

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from proxy.core.tickets import Ticket
+    from proxy.core.book import Ticket
 
 HORIZON_S: Final = 60.0
 """How long after the instant told to it a caller may come back and still be recognised."""

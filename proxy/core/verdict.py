@@ -6,7 +6,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
 
 if TYPE_CHECKING:
-    from proxy.core.tickets import Ticket
+    from proxy.core.book import Ticket
 
 LONGEST_RETRY_AFTER_S: Final = 55
 """No wait told is longer: older SDKs ignore anything above 60 s and come back within one second

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from proxy.core.book import GRACE_S
 from proxy.core.events import Returned
 from proxy.core.policy import BucketPolicy, Per
 from proxy.core.promises import UNBOOKED_S
-from proxy.core.tickets import GRACE_S
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason
 from tests.kit.story import (
     Story,

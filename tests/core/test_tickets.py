@@ -6,19 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.tickets import (
-    CELL_S,
-    GRACE_S,
-    GRACE_SHARE,
-    LEAST_KEPT,
-    MOST_CELLS,
-    SOLD_SHARE,
-    SWEEP_FROM,
-    Calendar,
-    Line,
-    Ticket,
-    Tickets,
-)
+from proxy.core.book import GRACE_S, GRACE_SHARE, LEAST_KEPT, Ticket
+from proxy.core.tickets import CELL_S, MOST_CELLS, SOLD_SHARE, SWEEP_FROM, Calendar, Line, Tickets
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S
 
 NEVER = float("inf")

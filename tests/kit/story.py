@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from proxy.core.book import Ticket
 from proxy.core.call import Call
 from proxy.core.events import BreakerMoved, Event
 from proxy.core.gate import Gate
@@ -36,7 +37,6 @@ from proxy.core.policy import (
     Unit,
     UpstreamPolicy,
 )
-from proxy.core.tickets import Ticket
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine

@@ -24,7 +24,7 @@ from loadtests.simulate.playing import BEST_TOKENS_PER_S, Played, named, play
 from loadtests.simulate.scenarios import SCENARIOS, Fault, Phase, Scenario
 from loadtests.simulate.streams import Allowance, Streams
 from loadtests.simulate.upstreams import Fixed, Knee, Upstream
-from proxy.core.tickets import Ticket
+from proxy.core.book import Ticket
 from proxy.core.verdict import Refusal
 
 PLENTY = (1e9, 1e9, 1e9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from proxy.core.book import Ticket
 from proxy.core.call import Call
 from proxy.core.claims import Claims, Shortfall
 from proxy.core.events import Admitted, BreakerMoved, Event, Left, Returned, Settled
@@ -14,7 +15,6 @@ from proxy.core.orders import BOOKED, order_of
 from proxy.core.policy import Policy, Unit
 from proxy.core.repeats import EARLY_S
 from proxy.core.survey import survey
-from proxy.core.tickets import Ticket
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
