@@ -23,8 +23,9 @@ BUILDING = {"bdist_wheel", "build_ext"}
 """A front end also asks for the metadata, twice, and compiling takes a minute."""
 
 INTERPRETED = {
+    "proxy/core/hints.py",  # msgspec reads the annotations of these itself
+    "proxy/dialects/bodies.py",  # and of these
     "proxy/core/state.py",
-    "proxy/dialects/bodies.py",  # msgspec reads the annotations of its classes itself
     "proxy/dialects/jsonrpc.py",
     "proxy/dialects/usage.py",
     "proxy/telemetry/catalog.py",  # a scrape, not a call

@@ -18,6 +18,8 @@ from proxy.admission import Admission
 from proxy.core.claims import Store
 from proxy.core.events import StoreMoved
 from proxy.core.gate import Gate
+from proxy.core.hearsay import Hearsay
+from proxy.core.outbox import Outbox
 from proxy.core.repeats import Repeats
 from proxy.core.state import GateState
 from proxy.core.survey import survey
@@ -31,6 +33,7 @@ from proxy.settings import Settings, to_policy
 from proxy.settings.retries import Retries as RetriesSection
 from proxy.stores.breakers import BreakerMachine
 from proxy.stores.contact import Contact
+from proxy.stores.hints import Mail
 from proxy.stores.holdings import Holdings
 from proxy.stores.memory import MemoryStore
 from proxy.stores.shared import SharedStore
@@ -69,9 +72,11 @@ class Proxy:
             log=log,
         )
         self._trips: Trips | None = None
+        self._outbox: Outbox | None = None
         self._gate = Gate(policy, self._store(), BreakerMachine, self.telemetry.emit)
         self._admission = Admission(self._gate, clock=clock)
-        self._repeats = Repeats()
+        self._repeats = Repeats(self._outbox)
+        self._share_hints()
         self._digests = Digests()
         self._upstreams = upstreams_of(settings)
         self._retired: set[asyncio.Task[None]] = set()
@@ -180,6 +185,7 @@ class Proxy:
             moved=lambda old, new, why: self.telemetry.emit(StoreMoved(store.shown, old, new, why)),
         )
         holdings = Holdings(os.urandom(6).hex(), contact)
+        self._outbox = Outbox(holdings.replica)
         self._trips = Trips(
             holdings,
             Link(address, SCRIPT),
@@ -190,6 +196,11 @@ class Proxy:
             self.telemetry.crashed,
         )
         return SharedStore(holdings)
+
+    def _share_hints(self) -> None:
+        """Let what replicas tell each other besides counts go with the trips."""
+        if self._trips is not None and self._outbox is not None:
+            self._trips.mail = Mail(Hearsay(self._gate, self._repeats, self._outbox))
 
     def _opened(self, keys: list[str]) -> None:
         assert self._trips is not None, "they tell it"  # noqa: S101

@@ -53,6 +53,15 @@ class Ticket:
         if self.is_open:
             self.book.close(self)
 
+    def kept_elsewhere(self, now: float) -> None:
+        """Its holder was at another replica `now`, where it found room instead."""
+        if self.is_open:
+            self.is_kept = True
+            self.book.close(self)
+        elif self.is_kept is False and now <= self.until:  # the news came too late, and it was learnt as lost
+            self.is_kept = True
+            self.book.unlearn(self.wait_s)
+
 
 class Book:
     """The tickets of one scope, `out` of them open: in rows of about one wait, each in the order of sale.
@@ -89,6 +98,10 @@ class Book:
         """One of this length was redeemed, or was not: once for each, but for those given back."""
         self.kept += LEARN * ((1.0 if kept else 0.0) - self.kept)
 
+    def unlearn(self, wait_s: float) -> None:  # noqa: ARG002 - a calendar looks at the wait
+        """One of this length was learnt as lost, and was redeemed."""
+        self.kept = min(1.0, self.kept + LEARN)
+
     def idle(self, now: float) -> bool:
         """Nothing is out: it may be forgotten."""
         self.expire(now)
@@ -107,3 +120,16 @@ class Book:
     def _oversold(self) -> float:
         """How many tickets there are for one place."""
         return 1.0 / max(LEAST_KEPT, self.kept)
+
+
+class Guests(Book):
+    """Tickets that other replicas sold, and whose holders may come here. Nothing is kept for them."""
+
+    __slots__ = ()
+
+    def expect(self, due_at: float, step_s: float, told: tuple[Reason, str, str], now: float) -> Ticket:
+        """One that was told to come at `due_at`, for this reason, of this scope and limit."""
+        self.expire(now)
+        ticket = self._sell(due_at, step_s, now)
+        ticket.told = told
+        return ticket

@@ -67,9 +67,9 @@ class Breaker:
     """
 
     __slots__ = (
-        "_count", "_down_since", "_good", "_good_at", "_machine", "_out", "_policy",
-        "_probe_at", "_run", "_turn", "brownout", "in_flight", "phase", "proven", "ramp", "recovered_at",
-        "silence", "window",
+        "_count", "_down_since", "_good", "_good_at", "_machine", "_out", "_policy", "_probe_at", "_rumour",
+        "_run", "_turn", "brownout", "in_flight", "phase", "proven", "ramp", "recovered_at", "silence",
+        "window",
     )  # fmt: skip
 
     def __init__(self, policy: BreakerPolicy, machine: Machine) -> None:
@@ -89,6 +89,7 @@ class Breaker:
         self._out: dict[int, float] = {}  # probes that may be answered yet: turn → when it went
         self._probe_at = 0.0  # when the next may go
         self._down_since = 0.0  # when it last was closed
+        self._rumour = NEVER  # since when it is down at another replica
         self.recovered_at = float("-inf")
         self.proven = False
 
@@ -159,8 +160,22 @@ class Breaker:
         """Is this call of a class one of those that are not sent, because so few are accepted?"""
         return self._policy.enforce and self.brownout.refuses(rank, now)
 
+    @property
+    def down_since(self) -> float:
+        """Since when it has been down, proven by calls of this replica; inf: it is not."""
+        return self._down_since if self.phase == OPEN and self.proven else NEVER
+
+    def hear(self, since: float) -> None:
+        """It has been down `since` at another replica: here too, unless somebody was answered after that."""
+        self._rumour = since
+
     def notice(self, now: float) -> str | None:
-        """Has it gone silent? Returns why the breaker moved. Ask before each call."""
+        """Is it silent, or down elsewhere? Returns why the breaker moved. Ask before each call."""
+        rumour, self._rumour = self._rumour, NEVER
+        if rumour < NEVER and self.phase == CLOSED and self._good_at < rumour:
+            self._trip(now, proven=False)
+            self._down_since = rumour
+            return "down at another replica"
         if self.phase == OPEN or not self.silence.is_over(now, self._policy.slow_call_s):
             return None
         self._trip(now, proven=False)
@@ -282,8 +297,7 @@ class Breaker:
             return "a probe failed"
         if self.ramp.on:
             self.ramp.failed()
-        # Of those that an accident cut in one instant most began before the last good answer, and say nothing
-        # of what comes next.
+        # Most of those that one accident cut began before the last good answer, and say nothing of the next.
         if failed and began_at >= self._good_at:
             self._run += 1
         window = self.window

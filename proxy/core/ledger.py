@@ -13,6 +13,7 @@ vanishes is lost, and never anybody else's. Times are seconds of the store's own
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from proxy.core.bucket_trade import BucketAccount, BucketAsk, BucketTold, recall_bucket, trade_bucket
@@ -23,6 +24,9 @@ LEASE_S: Final = 3.0
 """What a replica was told holds for so long. The rate of one that was killed is lost, and its permits are
 taken, until then. Four trips in turn (`demand.TRIP_S`): two may fail, and nothing runs out."""
 
+MOST_HINTS: Final = 64
+"""Kept at most; and none for longer than a lease: who missed more has missed it."""
+
 Ask = BucketAsk | CapAsk | QuotaAsk
 Told = BucketTold | CapTold | QuotaTold
 
@@ -31,10 +35,11 @@ class Trip:
     """What one replica sends: `number` grows by one with each of its trips.
 
     `seq` is what the last reply told (0: none did). `safe`: it has been on its own, and spent without asking.
-    `leaving`: it will not come again.
+    `leaving`: it will not come again. `hint` is for the other replicas (`hints.py`), and nothing to the
+    ledger; empty: there is none.
     """
 
-    __slots__ = ("asks", "leaving", "number", "replica", "safe", "seq")
+    __slots__ = ("asks", "hint", "leaving", "number", "replica", "safe", "seq")
 
     def __init__(
         self,
@@ -45,7 +50,9 @@ class Trip:
         seq: int = 0,
         safe: bool = False,
         leaving: bool = False,
+        hint: bytes = b"",
     ) -> None:
+        self.hint = hint
         self.replica = replica
         self.number = number
         self.asks = asks
@@ -59,14 +66,23 @@ class Reply:
 
     `learning_s` is for how long it goes on gathering what it does not know, and gives nothing. `replicas`
     are those heard of within the last lease, this one among them. `stale`: a later trip of this replica came
-    before this one, which was ignored.
+    before this one, which was ignored. `hints` are what others gave since this replica's last trip, each with
+    its age in seconds.
     """
 
-    __slots__ = ("learning_s", "replicas", "seq", "stale", "told")
+    __slots__ = ("hints", "learning_s", "replicas", "seq", "stale", "told")
 
     def __init__(
-        self, seq: int, replicas: int, learning_s: float, told: list[Told | None], *, stale: bool = False
+        self,
+        seq: int,
+        replicas: int,
+        learning_s: float,
+        told: list[Told | None],
+        *,
+        stale: bool = False,
+        hints: list[tuple[float, bytes]] | None = None,
     ) -> None:
+        self.hints = hints or []
         self.seq = seq
         self.replicas = replicas
         self.learning_s = learning_s
@@ -101,6 +117,7 @@ class Ledger:
         self._buckets: dict[str, BucketAccount] = {}
         self._caps: dict[str, list[CapShare]] = {}
         self._quotas: dict[str, QuotaAccount] = {}
+        self._hints: deque[tuple[int, str, float, bytes]] = deque(maxlen=MOST_HINTS)
 
     def trip(self, trip: Trip, now: float) -> Reply:
         """Exchange with one replica."""
@@ -112,12 +129,25 @@ class Ledger:
         if lost or (trip.safe and not self._here() and self._learning_until <= now):
             self._learning_until = now + LEASE_S
         self._seq = max(self._seq, trip.seq) + 1
+        hints = self._passed_on(trip, now)
         until = self._learning_until if self._learning_until > now else 0.0
         told = [self._trade(key, ask, trip, now, until) for key, ask in trip.asks]
         # Who has left is remembered: an earlier trip of it may still be on its way.
         self._replicas[trip.replica] = _Presence(trip.number, now + LEASE_S, here=not trip.leaving)
         learning_s = max(0.0, self._learning_until - now)
-        return Reply(self._seq, self._here(), learning_s, told)
+        return Reply(self._seq, self._here(), learning_s, told, hints=hints)
+
+    def _passed_on(self, trip: Trip, now: float) -> list[tuple[float, bytes]]:
+        """What others gave since the last trip of this replica, the latest first; and keep what it gives."""
+        hints: list[tuple[float, bytes]] = []
+        for seq, replica, at, hint in reversed(self._hints):
+            if seq <= trip.seq or now - at > LEASE_S:
+                break
+            if replica != trip.replica:
+                hints.append((now - at, hint))
+        if trip.hint:
+            self._hints.append((self._seq, trip.replica, now, trip.hint))
+        return hints
 
     def _here(self) -> int:
         return sum(each.here for each in self._replicas.values())

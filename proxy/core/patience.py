@@ -65,3 +65,8 @@ class Patience:
         self._ended[span] += 1
         weight = max(LEARN, 1.0 / self._ended[span])
         self._kept[span] += weight * ((1.0 if kept else 0.0) - self._kept[span])
+
+    def unlearn(self, wait_s: float) -> None:
+        """One of this length was learnt as lost, and had come back in time."""
+        span = span_of(wait_s)
+        self._kept[span] = min(1.0, self._kept[span] + max(LEARN, 1.0 / max(1, self._ended[span])))

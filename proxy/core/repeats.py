@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from proxy.core.book import Ticket
+    from proxy.core.outbox import Outbox
 
 HORIZON_S: Final = 60.0
 """How long after the instant told to it a caller may come back and still be recognised."""
@@ -49,10 +50,11 @@ class Trace:
     """One call that was refused or failed. `due_at` is when it was told to come back; inf: it was not.
 
     `ticket` is the place that is kept for it. `tokens` is what it was estimated to cost: its repeat need not
-    be read for that again.
+    be read for that again. `origin` is the replica that told of it, and by which number; `is_used`: its
+    repeat has come.
     """
 
-    __slots__ = ("digest", "due_at", "ticket", "tokens", "until")
+    __slots__ = ("digest", "due_at", "is_used", "origin", "ticket", "tokens", "until")
 
     def __init__(
         self,
@@ -67,6 +69,8 @@ class Trace:
         self.tokens = tokens
         self.due_at = due_at
         self.until = until
+        self.origin: tuple[str, int] | None = None
+        self.is_used = False
 
     def is_awaited(self, now: float) -> bool:
         """Is its return still to come, to a place that is kept for it?"""
@@ -124,11 +128,12 @@ class _Shelf:
 
 
 class Repeats:
-    """The recent traces, bounded in number and time."""
+    """The recent traces, bounded in number and time. With an `outbox` other replicas hear of them."""
 
-    __slots__ = ("_rows", "_spared")
+    __slots__ = ("_outbox", "_rows", "_spared")
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Outbox | None = None) -> None:
+        self._outbox = outbox
         self._rows = _Shelf()
         self._spared = _Shelf()  # that were among them for too long, but are awaited
 
@@ -143,12 +148,23 @@ class Repeats:
     ) -> None:
         """A call was refused and told to come back after `retry_after_s`; `digest` if its body was here."""
         due_at = now + retry_after_s
-        self._remember(key, Trace(digest, due_at, due_at + HORIZON_S, tokens, ticket), now)
+        self._tell(key, Trace(digest, due_at, due_at + HORIZON_S, tokens, ticket), now)
 
     def failed(self, key: Key, digest: bytes | None, now: float, tokens: float = 0.0) -> None:
         """A call reached its upstream and failed; `digest` if its body was kept. No repeat was asked for."""
         kept_under = key if digest is None else of_any_length(key)
-        self._remember(kept_under, Trace(digest, float("inf"), now + HORIZON_S, tokens), now)
+        self._tell(kept_under, Trace(digest, float("inf"), now + HORIZON_S, tokens), now)
+
+    def heard(self, key: Key, trace: Trace, now: float) -> None:
+        """Another replica tells of one: its `origin` is known."""
+        self._remember(key, trace, now)
+
+    def forget(self, key: Key, origin: tuple[str, int], now: float) -> Trace | None:
+        """Another replica has seen its repeat: the trace, which is used up; None where there is none."""
+        for trace in self._alive(key, now):
+            if trace.origin == origin:
+                return self._take(key, trace)
+        return None
 
     def wants_digest(self, key: Key, now: float) -> bool:
         """Must the body be read to tell whether this call is a repeat?"""
@@ -197,6 +213,11 @@ class Repeats:
         return self._spared if self._spared.rows and key in self._spared.rows else None
 
     def _use_up(self, key: Key, trace: Trace) -> Trace:
+        if self._outbox is not None:
+            self._outbox.used(key, trace)
+        return self._take(key, trace)
+
+    def _take(self, key: Key, trace: Trace) -> Trace:
         shelf = self._shelf_of(key)
         assert shelf is not None, "the trace was just found there"  # noqa: S101
         shelf.rows[key].traces.remove(trace)  # an empty row stays: an early repeat is refused again
@@ -225,6 +246,11 @@ class Repeats:
             return row
         del shelf.rows[key]
         return None
+
+    def _tell(self, key: Key, trace: Trace, now: float) -> None:
+        self._remember(key, trace, now)
+        if self._outbox is not None:
+            self._outbox.told(key, trace)
 
     def _remember(self, key: Key, trace: Trace, now: float) -> None:
         recent, spared = self._rows, self._spared

@@ -186,6 +186,11 @@ class Calendar(Book):
         super().learn(wait_s, kept=kept)
         self._patience.learn(wait_s, kept=kept)
 
+    def unlearn(self, wait_s: float) -> None:
+        """The same of one that was learnt as lost."""
+        super().unlearn(wait_s)
+        self._patience.unlearn(wait_s)
+
     def _forget(self, now: float) -> None:
         present = int(now / CELL_S)
         if self._first < present:

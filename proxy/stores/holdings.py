@@ -50,6 +50,7 @@ class Holdings:
         self._packed_at = 0.0
         self._came: list[tuple[str, BucketSlice]] = []
         self._turn_at = 0.0
+        self.begins_turn = False  # did the last trip?
         self._leaves = False
         self._recalls = False  # alone, and in touch again: the ledger is being told
 
@@ -121,7 +122,8 @@ class Holdings:
         """Set out: what is asked of the ledger, in this one trip."""
         self.look(now)
         contact = self.contact
-        if now >= self._turn_at or (leaving and not self._leaves):
+        self.begins_turn = now >= self._turn_at or (leaving and not self._leaves)
+        if self.begins_turn:
             self._leaves = leaving
             self._turn_at = now + TRIP_S
             self._in_turn = self._in_use(now)

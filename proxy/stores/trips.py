@@ -19,6 +19,7 @@ from proxy.core.quota_trade import QuotaTold
 from proxy.core.rounding import NEVER
 from proxy.core.state import StoreState
 from proxy.stores.contact import Contact
+from proxy.stores.hints import Mail
 from proxy.stores.holdings import Holdings
 from proxy.stores.redis import StoreUnavailable
 from proxy.stores.standing import standing
@@ -43,7 +44,8 @@ class Trips:
     """Runs until `stop`. `opened` is told the keys under which there may be room that was not before.
 
     `answered` is told how long each trip took that had an answer, `crashed` of a defect of ours in one.
-    `made` counts all trips, `missed` those without an answer, `asks` what they carried.
+    `made` counts all trips, `missed` those without an answer, `asks` what they carried. `mail`, where there
+    is any, goes with the trips in turn.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Trips:
         self._crashed = crashed
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.mail: Mail | None = None
         self.made = 0
         self.missed = 0
         self.asks = 0
@@ -117,6 +120,8 @@ class Trips:
     async def _trip(self, *, leaving: bool = False) -> None:
         holdings, began_at = self._holdings, self._clock()
         trip = holdings.pack(began_at, leaving=leaving)
+        if self.mail is not None and holdings.begins_turn:
+            trip.hint = self.mail.outgoing(self.contact.replicas, began_at)
         keys, args = encode(trip, self._namespace)
         try:
             reply = decode(await self._link.call(keys, args), trip)
@@ -130,6 +135,8 @@ class Trips:
         else:
             came_at = self._clock()
             self._answered(came_at - began_at)
+            if self.mail is not None and reply.hints:
+                self.mail.came(reply.hints, began_at, came_at)
             opened = holdings.unpack(reply, came_at)
         self.made += 1
         self.asks += len(trip.asks)
@@ -140,7 +147,7 @@ class Trips:
 def encode(trip: Trip, namespace: str, now: float | None = None) -> tuple[list[str], list[Any]]:
     """The script's KEYS and ARGV; `now` in place of the server's clock, for tests."""
     tag = f"{{{namespace}}}:{LAYOUT}"
-    keys = [f"{tag}:ledger"]
+    keys = [f"{tag}:ledger", f"{tag}:hints"]
     args: list[Any] = [
         "" if now is None else repr(now),
         repr(LEASE_S),
@@ -149,6 +156,7 @@ def encode(trip: Trip, namespace: str, now: float | None = None) -> tuple[list[s
         trip.seq,
         int(trip.safe),
         int(trip.leaving),
+        trip.hint,
     ]
     for key, ask in trip.asks:
         kind, numbers = _numbers(ask)
@@ -164,12 +172,15 @@ def decode(reply: list[Any], trip: Trip) -> Reply:
         words = iter(reply)
         stale = int(next(words)) == 1
         seq, replicas, learning_s = int(float(next(words))), int(float(next(words))), float(next(words))
+        hints: list[tuple[float, bytes]] = []
+        if not stale:
+            hints = [(float(next(words)), next(words)) for _ in range(int(float(next(words))))]
         told = [] if stale else [_told(ask, words) for _, ask in trip.asks]
     except (StopIteration, TypeError, ValueError) as error:
         raise StoreUnavailable(f"the store's script answered in words of another release: {error}") from error
     if stale:
         raise StoreUnavailable("the store has heard of a later trip of this replica")
-    return Reply(seq, replicas, learning_s, told)
+    return Reply(seq, replicas, learning_s, told, hints=hints)
 
 
 def _numbers(ask: Ask) -> tuple[str, tuple[float, ...]]:

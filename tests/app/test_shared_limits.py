@@ -10,18 +10,19 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from proxy.demo import Behaviour, serve_demo
+from proxy.demo import Behaviour, Ok, Outage, serve_demo
 from tests.kit.raw import CHAT
 from tests.kit.redis import RedisServer, redis_server
 from tests.kit.running import Running, running
 from tests.kit.sharing import in_use_for_long, leaping, until_it_is
+from tests.kit.waiting import until
 
 PATH = "/openai/v1/chat/completions"
 
 CONFIG = """
 store: {store}
 upstreams:
-  api: {{url: {upstream}, dialect: openai, concurrency: {slots}}}
+  api: {{url: {upstream}, dialect: openai, concurrency: {slots}{upstream_too}}}
 routes:
   - name: chat
     path: /openai/
@@ -32,13 +33,19 @@ routes:
 
 @contextlib.asynccontextmanager
 async def two_before(
-    redis: RedisServer, route: str, behaviour: Behaviour, slots: int | str = "adaptive"
+    redis: RedisServer,
+    route: str,
+    behaviour: Behaviour,
+    slots: int | str = "adaptive",
+    upstream_too: str = "",
 ) -> AsyncIterator[tuple[Running, Running]]:
     """Two proxies in touch with the store, in front of one upstream."""
     await in_use_for_long(redis)
     async with contextlib.AsyncExitStack() as stack:
         demo = await stack.enter_async_context(serve_demo(behaviour))
-        yaml = CONFIG.format(store=redis.url, upstream=demo.url, slots=slots, route=route)
+        yaml = CONFIG.format(
+            store=redis.url, upstream=demo.url, slots=slots, route=route, upstream_too=upstream_too
+        )
         one = await stack.enter_async_context(running(yaml))
         other = await stack.enter_async_context(running(yaml))
         one.upstream = other.upstream = demo.upstream
@@ -47,9 +54,10 @@ async def two_before(
         yield one, other
 
 
-async def told(client: httpx.AsyncClient, proxy: Running, body: bytes = CHAT) -> str:
+async def told(client: httpx.AsyncClient, proxy: Running, body: bytes = CHAT, **more: str) -> str:
     """What a call was answered: its status, or the reason why not."""
-    answer = await client.post(proxy.url + PATH, content=body, headers={"authorization": "Bearer ann"})
+    headers = {"authorization": "Bearer ann", **more}
+    answer = await client.post(proxy.url + PATH, content=body, headers=headers)
     return answer.headers.get("x-backpressure-reason", str(answer.status_code))
 
 
@@ -135,3 +143,46 @@ async def test_no_call_hangs_when_the_store_dies_while_it_is_asked():
             # Until every lease has ended nothing can be given, and that is longer than they would wait.
             assert answers == {"store_down": 8}
             assert one.proxy._admission.gate.room.size == 0
+
+
+NO_RETRIES = ", retry_budget: {ratio: 0, floor: 0 per minute}, breaker: off"
+
+COUNTED = {"x-stainless-retry-count": "1"}
+"""An SDK's own word that this is a retry."""
+
+
+async def until_it_has_heard(proxy: Running, calls: int = 1) -> None:
+    await until(lambda: len(proxy.proxy._repeats) >= calls)
+
+
+async def test_a_repeat_is_known_at_another_replica_than_the_one_that_failed():
+    behaviour = Behaviour(latency_s=0.0, mode=Outage(answer="500"))
+    route = "queue: {size: 0}"
+    async with redis_server() as redis:
+        async with two_before(redis, route, behaviour, upstream_too=NO_RETRIES) as (one, other):
+            async with httpx.AsyncClient() as client:
+                assert await told(client, one) == "500"
+                behaviour.mode = Ok()
+                await until_it_has_heard(other)
+                assert await told(client, other) == "retry_budget_spent"
+                assert await told(client, other, body(1)) == "200"
+
+
+async def test_who_was_told_to_come_back_may_do_so_at_another_replica():
+    limits, quick = (
+        "buckets: [{rate: 1 request/30s, per: caller}]\n    queue: {size: 0}",
+        Behaviour(latency_s=0.0),
+    )
+    async with redis_server() as redis:
+        async with two_before(redis, limits, quick, upstream_too=NO_RETRIES) as (one, other):
+            async with httpx.AsyncClient() as client:
+                assert await told(client, one) == "200"
+                assert await told(client, one, body(1)) == "bucket_empty"
+                await until_it_has_heard(other)
+                assert await told(client, other, body(1), **COUNTED) == "retry_budget_spent", "too early"
+                await until_it_has_heard(one)
+                leaping(other).leapt_s += 56.0
+                assert await told(client, other, body(1), **COUNTED) == "bucket_empty", (
+                    "asked for, and no retry"
+                )
+                assert await told(client, other, body(2), **COUNTED) == "retry_budget_spent", "not asked for"

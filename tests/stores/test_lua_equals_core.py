@@ -56,6 +56,7 @@ def ask_for(chance: Random, kind: str, key: str, ends_at: float) -> Ask:
 def numbers(reply: Reply) -> list[float]:
     """All that a reply tells, in a row."""
     told: list[float] = [reply.seq, reply.replicas, reply.learning_s]
+    told += [age_s for age_s, _ in reply.hints]
     for each in reply.told:
         told += [-99.0] if each is None else [float(getattr(each, name)) for name in sorted(each.__slots__)]
     return told
@@ -63,7 +64,7 @@ def numbers(reply: Reply) -> list[float]:
 
 async def test_the_script_and_the_core_tell_the_same_for_any_trips_at_any_times() -> None:
     chance = Random(20261122)
-    learnt = refused = 0
+    learnt = refused = passed_on = 0
     async with redis_server() as server, AsyncExitStack() as closing:
         link = Link(Address("redis", (("127.0.0.1", server.port),), timeout_s=5.0), SCRIPT)
         closing.push_async_callback(link.aclose)
@@ -88,6 +89,7 @@ async def test_the_script_and_the_core_tell_the_same_for_any_trips_at_any_times(
                     seq=seqs[name] + chance.choice((0, 0, 0, 0, 0, 0, 0, 0, 0, 50)),
                     safe=chance.random() < 0.1,
                     leaving=chance.random() < 0.05,
+                    hint=chance.choice((b"", b"", b"%d \x00\xff" % chance.randrange(10**6))),
                 )
                 expected = ledger.trip(trip, now)
                 raw = await link.call(*encode(trip, f"story{story}", now))
@@ -99,8 +101,11 @@ async def test_the_script_and_the_core_tell_the_same_for_any_trips_at_any_times(
                 found = decode(raw, trip)
                 seqs[name] = found.seq
                 learnt += found.learning_s > 0
+                passed_on += len(found.hints)
+                assert [hint for _, hint in found.hints] == [hint for _, hint in expected.hints]
                 assert numbers(found) == pytest.approx(numbers(expected), rel=1e-9, abs=1e-6), trip.asks
                 for told in found.told:
                     ends_at = getattr(told, "ends_at", 0.0) or ends_at
     assert learnt > STORIES  # each began by learning
     assert refused > 0
+    assert passed_on > STORIES

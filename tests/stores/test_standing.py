@@ -272,7 +272,7 @@ async def test_trips_are_counted_and_those_that_were_answered_are_timed() -> Non
     await until(lambda: link.calls)
     clock.advance(0.02)
     bucket = [b"1", b"0", b"10", b"10", b"10", b"0"]
-    link.calls[0].set_result([0, b"1", b"2", b"0", *bucket])
+    link.calls[0].set_result([0, b"1", b"2", b"0", b"0", *bucket])
     await running
     state = trips.state("redis", SHOWN, clock())
     assert (state.kind, state.shown, state.phase, state.replicas) == ("redis", SHOWN, "shared", 2)

@@ -1,10 +1,11 @@
 -- One trip of one replica to the shared ledger: the arithmetic of proxy/core/ledger.py and *_trade.py, which
 -- define it; tests/stores/test_lua_equals_core.py holds the two together. Change both, never one.
 --
--- KEYS: the ledger's own, then one for each ask. All carry one hash tag, so that a cluster keeps them together.
--- ARGV: now ("": the server's clock; tests pass their own), lease_s, replica, number, seq, safe, leaving; then
--- for each ask its kind and its numbers: b 10, c 5, q 6, in the order of the fields read below.
--- Returns {stale, seq, replicas, learning_s, ...}, then for each ask its numbers, or "-" while it learns.
+-- KEYS: the ledger's own, the hints', then one for each ask. All carry one hash tag, so that a cluster keeps them together.
+-- ARGV: now ("": the server's clock; tests pass their own), lease_s, replica, number, seq, safe, leaving, hint;
+-- then for each ask its kind and its numbers: b 10, c 5, q 6, in the order of the fields read below.
+-- Returns {stale, seq, replicas, learning_s, how many hints}, of each hint its age and itself, then for each ask
+-- its numbers, or "-" while it learns.
 
 local now, lease_s, replica = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local number, seq, safe, leaving = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7] == '1'
@@ -16,9 +17,10 @@ else
 end
 
 local REMEMBERED_S = 86400  -- the ledger's own key, after the last trip of all
+local MOST_HINTS = 64
 local AT_ONCE_S, LEAST_CALLS, LEASED_SHARE, TURN_S = 0.1, 3, 0.95, 2.0
 local min, max, floor = math.min, math.max, math.floor
-local reply, at = {}, 8
+local reply, at = {}, 9
 
 local function argument()
   local value = tonumber(ARGV[at])
@@ -258,6 +260,29 @@ local function trade_quota(key, learning_until)
   tell(granted, max(0, amount - account[2]), account[1], account[1] - now)
 end
 
+-- hints: a list of {seq, replica, at, hint}, the latest last. All that this replica does not know yet are told.
+local function pass_hints_on(own_seq)
+  local found, place = {}, -1
+  while true do
+    local packed = redis.call('LINDEX', KEYS[2], place)
+    if not packed then break end
+    local each = cmsgpack.unpack(packed)
+    if each[1] <= seq or now - each[3] > lease_s then break end
+    if each[2] ~= replica then
+      found[#found + 1] = string.format('%.17g', now - each[3])
+      found[#found + 1] = each[4]
+    end
+    place = place - 1
+  end
+  reply[#reply + 1] = tostring(#found / 2)
+  for _, each in ipairs(found) do reply[#reply + 1] = each end
+  if ARGV[8] ~= '' then
+    redis.call('RPUSH', KEYS[2], cmsgpack.pack({own_seq, replica, now, ARGV[8]}))
+    redis.call('LTRIM', KEYS[2], -MOST_HINTS, -1)
+    redis.call('PEXPIRE', KEYS[2], math.ceil(lease_s * 1000))
+  end
+end
+
 -- the ledger's own: {learning_until, seq, {replica -> {number, until, here}}}
 local function here(replicas)
   local count = 0
@@ -286,8 +311,9 @@ write(KEYS[1], ledger, REMEMBERED_S)
 
 reply = {'0'}
 tell(ledger[2], here(replicas), max(0, ledger[1] - now))
+pass_hints_on(ledger[2])
 local trades = {b = trade_bucket, c = trade_cap, q = trade_quota}
-for place = 2, #KEYS do
+for place = 3, #KEYS do
   local kind = ARGV[at]
   at = at + 1
   trades[kind](KEYS[place], learning_until)

@@ -1,0 +1,70 @@
+"""What this replica tells the others, and what it makes of what they tell (`hints.py`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.core.book import Guests, Ticket
+from proxy.core.demand import TRIP_S
+from proxy.core.gate import Gate
+from proxy.core.hints import Hint, Return
+from proxy.core.outbox import Outbox
+from proxy.core.repeats import Repeats, Trace
+from proxy.core.rounding import NEVER
+
+MOST_HEARD: Final = 512
+"""Calls that one replica is told of between two trips in turn, by all the others: a millisecond or two."""
+
+
+class Hearsay:
+    """Of one gate and its `repeats`, which were made with the `outbox`."""
+
+    def __init__(self, gate: Gate, repeats: Repeats, outbox: Outbox) -> None:
+        self._gate = gate
+        self._repeats = repeats
+        self._outbox = outbox
+        self._guests = Guests()
+
+    def say(self, replicas: int, now: float) -> Hint | None:
+        """What to tell with this trip, to so many `replicas` less one; None: nothing, or nobody yet."""
+        if replicas < 2:
+            return None
+        returns, used = self._outbox.take(max(1, MOST_HEARD // (replicas - 1)), now)
+        breakers = [(name, target.breaker) for name, target in self._gate.targets.items()]
+        down = {
+            name: now - breaker.down_since
+            for name, breaker in breakers
+            if breaker is not None and breaker.down_since < NEVER
+        }
+        return Hint(self._outbox.replica, returns, used, down) if returns or used or down else None
+
+    def hear(self, hint: Hint, said_at: float, now: float) -> None:
+        """What another replica said at `said_at`, by the clock of this one."""
+        for told in hint.returns:
+            if said_at + told.lives_s > now:
+                self._expect(hint.replica, told, said_at, now)
+        for each in hint.used:
+            trace = self._repeats.forget(each.key, (each.replica, each.number), now)
+            if trace is not None and trace.ticket is not None:
+                if each.replica == self._outbox.replica:
+                    trace.ticket.kept_elsewhere(said_at - TRIP_S)  # at the soonest
+                else:
+                    trace.ticket.give_back()
+        for name, for_s in hint.down.items():
+            target = self._gate.targets.get(name)
+            if target is not None and target.breaker is not None:
+                target.breaker.hear(said_at - for_s)
+
+    def _expect(self, replica: str, told: Return, said_at: float, now: float) -> None:
+        due_at, ticket = said_at + told.due_in_s, self._guest(told, said_at, now)
+        trace = Trace(told.digest, due_at, said_at + told.lives_s, told.tokens, ticket)
+        trace.origin = (replica, told.number)
+        self._repeats.heard(told.key, trace, now)
+
+    def _guest(self, told: Return, said_at: float, now: float) -> Ticket | None:
+        place = told.place
+        if place is None:
+            return None
+        return self._guests.expect(
+            said_at + told.due_in_s, place.step_s, (place.reason, place.scope, place.limit), now
+        )
