@@ -106,7 +106,8 @@ class StoreState:
     until time alone moves the phase on (None: it does not). `joined`: it was in touch at any time.
     `learning`: the store is in reach, and gathers counts that it does not know. `replicas` are those last
     seen, this one among them. Of the `trips` made, `missed` had no answer, and together they carried `asks`,
-    one for each key. The last three are how many keys are held here.
+    one for each key. `unread` are hints of other replicas that made no sense to this release. The last three
+    are how many keys are held here.
     """
 
     kind: str
@@ -122,6 +123,7 @@ class StoreState:
     trips: int = 0
     missed: int = 0
     asks: int = 0
+    unread: int = 0
     buckets: int = 0
     caps: int = 0
     quotas: int = 0

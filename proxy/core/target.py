@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from proxy.core.adaptive import Learner
 from proxy.core.breaker import CLOSED, OPEN, Breaker, Machine
 from proxy.core.call import Call
@@ -18,6 +20,7 @@ class Target:
     """What is known of one upstream, over reloads too."""
 
     __slots__ = (
+        "_among",
         "_held",
         "_machine",
         "_made_way",
@@ -42,6 +45,7 @@ class Target:
         self.flow = Flow(self.cap)
         self.pause: Pause | None = None
         self._held = 0  # calls in flight
+        self._among = 1  # so many replicas
         self.learner: Learner | None = None
         self.cap_moved = ""  # why the learnt cap moved just now
         self._unanswered = Unanswered()
@@ -86,6 +90,12 @@ class Target:
         self.cap.lease(slots)
         if self.budgets is not None:
             self.budgets.divide(replicas)
+        if replicas != self._among:
+            self._among = replicas
+            if not (self._held or self.flow.is_known):
+                self.learner = None
+            self._adopt_cap(self.policy.cap)
+            self._fit()
 
     @property
     def enforces(self) -> bool:
@@ -228,14 +238,17 @@ class Target:
             self._fit()
 
     def _adopt_cap(self, policy: CapPolicy) -> None:
-        # What is learnt is each replica's own: it answers to what this one sends.
+        # What is learnt is each replica's own: it answers to what this one sends. Each begins with its part.
         self.cap.shared = policy.slots if policy.adaptive is None and policy.enforce else 0
         if policy.adaptive is None:
             self.learner = None
-        elif self.learner is None:
-            self.learner = Learner(policy.adaptive)
+            return
+        start = max(policy.adaptive.least, policy.adaptive.start // self._among)
+        part = replace(policy.adaptive, start=start)
+        if self.learner is None:
+            self.learner = Learner(part)
         else:
-            self.learner.adopt(policy.adaptive)
+            self.learner.adopt(part)
 
     def _adopt_pause(self, policy: PausePolicy | None) -> None:
         if policy is None:

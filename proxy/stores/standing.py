@@ -16,7 +16,15 @@ OPEN: Final = OnStoreFailure.OPEN
 
 
 def standing(
-    holdings: Holdings, kind: str, shown: str, now: float, *, trips: int, missed: int, asks: int
+    holdings: Holdings,
+    kind: str,
+    shown: str,
+    now: float,
+    *,
+    trips: int,
+    missed: int,
+    asks: int,
+    unread: int = 0,
 ) -> StoreState:
     """The state at `now`: changes nothing, and costs nothing."""
     contact = holdings.contact
@@ -35,6 +43,7 @@ def standing(
         trips=trips,
         missed=missed,
         asks=asks,
+        unread=unread,
         buckets=len(holdings.buckets),
         caps=len(holdings.caps),
         quotas=len(holdings.quotas),

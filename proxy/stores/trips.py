@@ -80,7 +80,9 @@ class Trips:
 
     def state(self, kind: str, shown: str, now: float) -> StoreState:
         """The same and more, for those who look on; `shown` is where the ledger is."""
-        return standing(self._holdings, kind, shown, now, trips=self.made, missed=self.missed, asks=self.asks)
+        unread = 0 if self.mail is None else self.mail.unread
+        counts = {"trips": self.made, "missed": self.missed, "asks": self.asks, "unread": unread}
+        return standing(self._holdings, kind, shown, now, **counts)
 
     def start(self) -> None:
         """Begin, in the running loop."""

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.core.call import Call
 from proxy.core.flow import UNKNOWN_SERVICE_S
-from proxy.core.policy import CapPolicy, RetryBudgetPolicy, UpstreamPolicy
+from proxy.core.policy import AdaptivePolicy, CapPolicy, RetryBudgetPolicy, UpstreamPolicy
 from proxy.core.retry_budget import RetryBudget
 from proxy.core.retry_budgets import SWEEP_FROM
 from proxy.core.target import Target
@@ -137,3 +137,27 @@ def test_a_breaker_that_a_reload_removes_and_another_brings_back_begins_closed()
         one.settle(call(), turn, Outcome.SUCCEEDED, 5.0, 21.0)
         assert one.breaker.phase == "open", "the one probe is still out"
         one.breaker.reset()
+
+
+LEARNT = replace(
+    PLAIN, cap=CapPolicy("upstream:api", 16, adaptive=AdaptivePolicy(least=2, start=16, most=200))
+)
+
+
+@pytest.mark.parametrize(("replicas", "slots"), [(1, 16), (4, 4), (3, 5), (16, 2)])
+def test_replicas_begin_to_learn_a_cap_with_the_start_of_one(replicas: int, slots: int) -> None:
+    one = target(LEARNT)
+    one.share(None, replicas)
+    assert one.cap.slots == slots
+    one.share(None, 1)
+    assert one.cap.slots == 16
+
+
+def test_what_was_learnt_stays_when_replicas_come_and_go() -> None:
+    one = target(LEARNT)
+    one.share(None, 2)
+    assert one.cap.slots == 8
+    one.settle(call(), one.enter(call(), 0.0), Outcome.SUCCEEDED, 0.0, 1.0)
+    one.share(None, 4)
+    one.adopt(LEARNT)
+    assert one.cap.slots == 8
