@@ -99,7 +99,8 @@ async def test_the_script_and_the_core_tell_the_same_for_any_trips_at_any_times(
                         decode(raw, trip)
                     continue
                 found = decode(raw, trip)
-                seqs[name] = found.seq
+                if chance.random() < 0.9:  # else the reply was lost
+                    seqs[name] = found.seq
                 learnt += found.learning_s > 0
                 passed_on += len(found.hints)
                 assert [hint for _, hint in found.hints] == [hint for _, hint in expected.hints]
