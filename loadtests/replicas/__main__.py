@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.program import finish, parser_of, write_json
-from loadtests.replicas import bucket, cap, cost, faults, rude, trips
+from loadtests.replicas import bucket, cap, cost, faults, returns, rude, trips
 from loadtests.replicas.site import build
 from loadtests.replicas.table import Rows, render
 
@@ -35,6 +35,8 @@ def scenarios(*, quick: bool) -> dict[str, Scenario]:
         "trips": partial(trips.measure, trips.Plan(4, 120.0, 5.0, 20.0 * part)),
         "cost": partial(cost.measure, cost.Plan(1 if quick else 5, 3.0)),
     }
+    for name, roams in (("returns", False), ("returns-roaming", True)):
+        found[name] = partial(returns.measure, returns.Plan(4, 100.0, 1.5, 30.0 * part, roams))
     for fault in faults.FAULTS:
         away_s = {"stopped": 10.0, "paused": 2.0}.get(fault, 0.0)
         found[fault] = partial(faults.measure, faults.Plan(fault, 4, 200.0, away_s))

@@ -2,9 +2,10 @@
 
     python -m loadtests.replicas.callers PLAN.json RECORDS.json
 
-The plan is {"begin_at", "seed", "retries", "streams": [[replica, port, per_s, from_s, to_s], ...]}. Callers
-return as SDKs do, at the time told, while there is load. With `retries` above 0 they are rude: whatever is
-refused or fails comes again at once, so many times; with -1 nobody returns. A record is [replica, number,
+The plan is {"begin_at", "seed", "retries", "roams", "streams": [[replica, port, per_s, from_s, to_s], ...]}.
+Callers return as SDKs do, at the time told, while there is load; to the next replica where the plan `roams`.
+With `retries` above 0 they are rude: whatever is refused or fails comes again at once, so many times; with -1
+nobody returns. A record is [replica, number,
 attempt, due_at, sent_at, ended_at, status, reason]; status 0: no answer, -1: none in time.
 """
 
@@ -30,6 +31,8 @@ from loadtests.compare_overload.callers import Pool
 HUNG: Final = -1
 HUNG_S: Final = 15.0
 """Longer than any queue lets a call wait."""
+LENGTHS: Final = 211
+"""Prompts are of as many lengths as that."""
 REASON: Final = "x-backpressure-reason"
 
 Stream = tuple[int, int, float, float, float]
@@ -55,6 +58,8 @@ class Callers:
         self._retries = int(plan["retries"])
         self._ends_at = self._begin_at + max(float(one[4]) for one in plan["streams"])
         self._chance = Random(f"{plan['seed']}/back-off")
+        ports = sorted({int(one[1]) for one in plan["streams"]})
+        self._next = dict(zip(ports, ports[1:] + ports[:1], strict=True)) if plan["roams"] else {}
         self._streams = [arrivals(one, number, plan["seed"]) for number, one in enumerate(plan["streams"])]
         self._pools: dict[int, Pool] = {}
         self.records: list[list[Any]] = []
@@ -71,8 +76,8 @@ class Callers:
             pool.close()
 
     async def _make(self, due_at: float, replica: int, port: int, call: int) -> None:
-        pool = self._pools.setdefault(port, Pool(port))
         for attempt in count():
+            pool = self._pools.setdefault(port, Pool(port))
             request = _request(port, replica, call, attempt)
             sent_at = time.monotonic()
             status, headers = HUNG, dict[str, str]()
@@ -89,6 +94,7 @@ class Callers:
                 return
             if wait_s:
                 await asyncio.sleep(wait_s)
+            port = self._next.get(port, port)
 
     def _wait_s(self, attempt: int, status: int, headers: Mapping[str, str]) -> float | None:
         if self._retries:
@@ -97,8 +103,8 @@ class Callers:
 
 
 def _request(port: int, replica: int, call: int, attempt: int) -> bytes:
-    """All attempts of a call have one body, and no two calls have."""
-    body = b'{"call":%d}' % call
+    """All attempts of a call have one body, and no two calls have; few have one length."""
+    body = b'{"call":%d,"words":"%s"}' % (call, b"word " * (call % LENGTHS))
     head = (
         f"POST /call HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\nx-call-id: {replica}.{call}.{attempt}\r\n"

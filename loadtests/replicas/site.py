@@ -160,11 +160,17 @@ class Site:
         replica.process = self.stack.enter_context(started)
 
     def play(
-        self, streams: Sequence[Stream], actions: Sequence[Action] = (), *, seed: int = 1, retries: int = 0
+        self,
+        streams: Sequence[Stream],
+        actions: Sequence[Action] = (),
+        *,
+        seed: int = 1,
+        retries: int = 0,
+        roams: bool = False,
     ) -> Run:
         """Let the streams be called, act at the times given, and gather what all wrote down."""
         begin_at = time.monotonic() + LEAD_S
-        plan = {"begin_at": begin_at, "seed": seed, "retries": retries, "streams": streams}
+        plan = {"begin_at": begin_at, "seed": seed, "retries": retries, "roams": roams, "streams": streams}
         asked, records = self.folder / "plan.json", self.folder / "records.json"
         asked.write_text(json.dumps(plan))
         command = [sys.executable, "-m", "loadtests.replicas.callers", str(asked), str(records)]

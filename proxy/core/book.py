@@ -96,11 +96,11 @@ class Book:
 
     def learn(self, wait_s: float, *, kept: bool) -> None:  # noqa: ARG002 - a calendar looks at the wait
         """One of this length was redeemed, or was not: once for each, but for those given back."""
-        self.kept += LEARN * ((1.0 if kept else 0.0) - self.kept)
+        self.kept += self._weight * ((1.0 if kept else 0.0) - self.kept)
 
     def unlearn(self, wait_s: float) -> None:  # noqa: ARG002 - a calendar looks at the wait
         """One of this length was learnt as lost, and was redeemed."""
-        self.kept = min(1.0, self.kept + LEARN)
+        self.kept = min(1.0, self.kept + self._weight)
 
     def idle(self, now: float) -> bool:
         """Nothing is out: it may be forgotten."""
@@ -115,6 +115,11 @@ class Book:
         sold.append(ticket)
         self.out += 1
         return ticket
+
+    @property
+    def _weight(self) -> float:
+        """Of the newest."""
+        return LEARN
 
     @property
     def _oversold(self) -> float:

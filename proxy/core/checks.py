@@ -53,9 +53,10 @@ class Checks:
         kind = self.kind(call, target)
         if call.going or not self._room.lanes.crowds(route.name, call, order_of(call.rank, kind)):
             return None
-        ahead = self._room.lanes.of_class(route.name, call.rank)
-        earliest_s = ahead * target.flow.turn_s(call, 0, now)
-        return self._promises.crowded(Reason.SHED, f"route:{route.name}", call, target, earliest_s, now)
+        claims = self._plans.claims_of(call, target, route)
+        shortfall = self.lacking(call, target, claims, now)
+        waiter = Waiter(call, target, route, claims, kind, going=False, since=now, expires_at=now)
+        return self._promises.of_queue(Reason.SHED, shortfall, waiter, now)
 
     def recheck(self, call: Call, target: Target, now: float) -> Refusal | None:
         """The free checks that hold at the door and again at dispatch."""
@@ -106,6 +107,12 @@ class Checks:
         if kept is None:
             return self._store.reserve(claims, now)
         return longer(kept, self._store.peek(claims, now))
+
+    def lacking(self, call: Call, target: Target, claims: Claims, now: float) -> Shortfall | None:
+        """What a newcomer would lack, or be kept from; None: nothing."""
+        kept = self.kept(call, target, claims, NEVER, now, booked=False)
+        found = self._store.peek(claims, now)
+        return found if kept is None else longer(kept, found)
 
     def kept(
         self,

@@ -95,11 +95,11 @@ class Shortfall:
     refill; but before all a bucket that can never hold so much (`too_dear`, `wait_s` inf). `wait_s` is the
     time until *every* bucket and quota asked for would do; 0.0 when only caps were full, for nobody knows
     when a permit returns. `step_s` is how much later one more call in line would go. Of a full cap, `slots`
-    is how many permits it has. `kept`: it is there, but not for this one. `pending`: a store that is far away
-    has been asked, and answers in a moment.
+    is how many permits it has. `kept`: it is there, but not for this one; after `look_s` it may be, if whom
+    it is kept for has not come. `pending`: a store that is far away has been asked, and answers in a moment.
     """
 
-    __slots__ = ("kept", "key", "label", "pending", "reason", "slots", "step_s", "wait_s")
+    __slots__ = ("kept", "key", "label", "look_s", "pending", "reason", "slots", "step_s", "wait_s")
 
     def __init__(
         self,
@@ -111,7 +111,9 @@ class Shortfall:
         slots: int = 0,
         kept: bool = False,
         pending: bool = False,
+        look_s: float = NEVER,
     ) -> None:
+        self.look_s = look_s
         self.key = key
         self.reason = reason
         self.wait_s = wait_s
@@ -123,7 +125,9 @@ class Shortfall:
 
     def ready_at(self, now: float) -> float:
         """When it is worth trying again; inf for a cap: at a settle, whenever that is; or at an answer."""
-        return NEVER if self.pending or self.reason is Reason.CAP_REACHED else now + self.wait_s
+        if self.pending or self.reason is Reason.CAP_REACHED:
+            return NEVER
+        return now + min(self.wait_s, self.look_s)
 
 
 def longer(one: Shortfall, other: Shortfall | None) -> Shortfall:

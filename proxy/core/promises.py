@@ -70,11 +70,13 @@ class Promises:
             line = self._tickets.line_of(key)
             if line is None or not line.out:
                 continue
-            free = line.kept_free_s(now, seq) * rate
+            free = line.kept_free_s(now, seq, policy.burst / rate) * rate
             lacking = free + cost - self._store.level(key, policy, now)
             if free and lacking > ROUNDING_S * rate:
-                wait_s = max(ROUNDING_S, min(lacking / rate, line.ends_at - now))
-                kept = Shortfall(key, Reason.BUCKET_EMPTY, wait_s, cost / rate, policy.label, kept=True)
+                wait_s, label = max(ROUNDING_S, lacking / rate), policy.label
+                look_s = max(ROUNDING_S, line.lapses_at(now) - now)
+                step_s, empty = cost / rate, Reason.BUCKET_EMPTY
+                kept = Shortfall(key, empty, wait_s, step_s, label, kept=True, look_s=look_s)
                 found = kept if found is None else longer(found, kept)
         return found
 
@@ -202,9 +204,11 @@ class Promises:
         waiter: Waiter,
         now: float,
     ) -> Refusal:
-        """Refused by the bounds of a queue: full, too old, or displaced."""
+        """Refused by the bounds of a queue: full, too full for its class, too old, or displaced."""
         call, target, route = waiter.call, waiter.target, waiter.route
-        if reason is Reason.WAITED_TOO_LONG:
+        if reason is Reason.SHED:
+            limit = ""
+        elif reason is Reason.WAITED_TOO_LONG:
             limit = f"{route.queue.max_age_s:g}s in the queue"
         elif self._room.lanes.depth(route.name) >= route.queue.size:
             limit = f"{route.queue.size} waiting"

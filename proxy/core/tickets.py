@@ -16,15 +16,27 @@ lately (Breakwater's over-commitment, OSDI 2020); and a calendar sells no wait t
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
-from proxy.core.book import GRACE_SHARE, Book, Ticket
+from proxy.core.book import GRACE_SHARE, LEARN, LEAST_KEPT, Book, Ticket
 from proxy.core.patience import Patience, span_of
 from proxy.core.rounding import ROUNDING_S
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S
 
 LEAST_STEP_S: Final = 0.001
 """Instants of one scope are at least this far apart: a millisecond is the grain of `retry-after-ms`."""
+
+HELD_S: Final = 0.05
+HELD_STEPS: Final = 0.25
+"""Room is kept free for so long after the time told, or a quarter of the time in which it comes: who is later
+goes next all the same. What is kept for those who never come is lost to everybody."""
+
+HELD_SHARE: Final = 0.5
+"""Of a burst, the most that is kept free: what refills beyond a full bucket is lost, too."""
+
+DOUBTS: Final = 16
+"""That all come is taken to have been seen so often, before anything was."""
 
 CELL_S: Final = 0.1
 
@@ -42,17 +54,18 @@ SWEEP_FROM: Final = 1024
 class Line(Book):
     """What refills by a clock: one instant after the other."""
 
-    __slots__ = ("_last",)
+    __slots__ = ("_held", "_last", "_learnt")
 
     def __init__(self) -> None:
         super().__init__()
         self._last = float("-inf")  # the last instant told
+        self._held: deque[Ticket] = deque()  # for which room is or will be kept free
+        self._learnt = 0  # how many were redeemed, or not
 
-    @property
-    def ends_at(self) -> float:
-        """When the first of the places that are out is given up; inf when none is."""
-        sold = self._rows[0]
-        return sold[0].until if sold else float("inf")
+    def lapses_at(self, now: float) -> float:
+        """When the first of the places that are kept free is not any more; inf when none is."""
+        self._let_go(now)
+        return _held_until(self._held[0]) if self._held else float("inf")
 
     def book(
         self, earliest_s: float, step_s: float, now: float, patience_s: float = float("inf")
@@ -66,7 +79,11 @@ class Line(Book):
         """
         self.expire(now)
         at = self.next_after(earliest_s, step_s / self._oversold, now, patience_s)
-        return None if at is None else self._sell(at, step_s, now)
+        if at is None:
+            return None
+        ticket = self._sell(at, step_s, now)
+        self._held.append(ticket)
+        return ticket
 
     def next_after(
         self, earliest_s: float, step_s: float, now: float, patience_s: float = float("inf")
@@ -80,21 +97,45 @@ class Line(Book):
         self._last = at
         return at
 
-    def kept_free_s(self, now: float, seq: float) -> float:
+    def kept_free_s(self, now: float, seq: float, burst_s: float = float("inf")) -> float:
         """How much the `seq`th to wait must leave for those with an older ticket, in seconds of the refill.
 
-        It is all that is due now; and so much that what refills until the next is due makes up for it. Those
-        after it are a step apart, in which their own refills.
+        Of all that is due just now so much as is likely to be asked for, and no more than a part of a burst,
+        which takes `burst_s` to refill, and in which there is to be room for somebody else. Where most come,
+        for one of them in any case; and so much that what refills until the next is due makes up for it, for
+        those after it are a step apart, in which their own refills.
         """
-        self.expire(now)
-        due_s = 0.0
-        for ticket in self._rows[0]:
+        self._let_go(now)
+        due_s = first_s = next_s = 0.0
+        for ticket in self._held:
             if not ticket.is_open or ticket.after >= seq:
                 continue
             if ticket.due_at > now:
-                return due_s + max(0.0, ticket.step_s - (ticket.due_at - now))
+                next_s = max(0.0, ticket.step_s - (ticket.due_at - now))
+                break
+            first_s = first_s or ticket.step_s
             due_s += ticket.step_s
-        return due_s
+        held_s = min(self.kept * due_s, HELD_SHARE * burst_s, max(0.0, burst_s - first_s))
+        return max(first_s, held_s) + next_s if self.kept >= LEAST_KEPT else held_s
+
+    def learn(self, wait_s: float, *, kept: bool) -> None:
+        """Learn sooner from the first: what is kept for those who will not come is lost meanwhile."""
+        self._learnt += 1
+        super().learn(wait_s, kept=kept)
+
+    @property
+    def _weight(self) -> float:
+        return max(LEARN, 1.0 / (DOUBTS + self._learnt))
+
+    def _let_go(self, now: float) -> None:
+        self.expire(now)
+        held = self._held
+        while held and (not held[0].is_open or _held_until(held[0]) <= now):
+            held.popleft()
+
+
+def _held_until(ticket: Ticket) -> float:
+    return min(ticket.until, ticket.due_at + max(HELD_S, HELD_STEPS * ticket.step_s))
 
 
 class Calendar(Book):

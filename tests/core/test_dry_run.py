@@ -181,9 +181,9 @@ def test_a_queue_in_dry_run_lets_nobody_wait_and_tells_who_would_have(story: Sto
 def test_who_would_wait_in_vain_or_may_not_wait_is_not_told_of(story: Story) -> None:
     story.buckets(bucket(0.05))._route_with(queue=QueuePolicy(0, 10.0, dry_size=2))
     story >> arrives("a") << admitted("a")
-    story >> arrives("b") << refused("b", Reason.BUCKET_EMPTY)  # 20 s are more than the queue's 10
+    story >> arrives("b", within=15.0) << refused("b", Reason.BUCKET_EMPTY)  # 20 s: too long
     story >> after(15.0)
-    story >> arrives("c", may_wait=False) << refused("c", Reason.BUCKET_EMPTY)
+    story >> arrives("c", within=4.0, may_wait=False) << refused("c", Reason.BUCKET_EMPTY)
     assert would_queue(story) == []
     story >> arrives("d") << refused("d", Reason.BUCKET_EMPTY)
     assert would_queue(story) == [(Reason.BUCKET_EMPTY, "caller:anyone")]

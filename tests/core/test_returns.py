@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.core.book import GRACE_S
-from proxy.core.events import Returned
+from proxy.core.events import Admitted, Returned
 from proxy.core.policy import BucketPolicy, Per
 from proxy.core.promises import UNBOOKED_S
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason
@@ -73,9 +73,41 @@ def test_a_token_is_given_to_a_newcomer_when_its_holder_does_not_come(story: Sto
     story.buckets(PER_SECOND).queue(5)
     story >> arrives("a") << admitted("a")
     story >> arrives("b", may_wait=False) << refused("b", Reason.BUCKET_EMPTY, told=1.0)
-    story >> after(1.0 + GRACE_S - 0.1) >> arrives("newcomer") << waits("newcomer")
-    story >> after(0.2) << admitted("newcomer")
+    story >> after(1.2) >> arrives("newcomer") << waits("newcomer")
+    story >> after(0.1) << admitted("newcomer")
     assert story.gate.next_at() == float("inf")
+
+
+def test_a_holder_that_comes_late_has_its_place_and_waits_for_the_next_token(story: Story) -> None:
+    story.buckets(PER_SECOND)
+    story >> arrives("a") << admitted("a")
+    story >> arrives("b") << refused("b", Reason.BUCKET_EMPTY, told=1.0)
+    story >> after(1.5) >> arrives("newcomer") << admitted("newcomer")
+    story >> after(0.2) >> arrives("b") << waits("b")
+    story >> after(0.8) << admitted("b")
+    assert kept(story) == [True]
+
+
+def test_callers_who_never_come_back_cost_the_others_nothing(story: Story) -> None:
+    """With each refusal a place is promised; were all kept for long, nobody would be served any more."""
+    story.buckets(bucket(10.0, 5.0))
+    for number in range(900):
+        story >> after(1 / 30) >> arrives(f"{number}")
+        story._came.clear()
+    admitted_s = [event for event in story.events if isinstance(event, Admitted)]
+    assert len(admitted_s) >= 0.9 * 300
+
+
+def test_who_is_shed_for_want_of_tokens_is_told_when_there_will_be_some(story: Story) -> None:
+    story.buckets(bucket(1.0, per=Per.ROUTE)).queue(4, max_age_s=10.0).shed_at(2.0, 0.5, 0.5)
+    story >> arrives("a") << admitted("a")
+    for name in ("b", "c"):
+        story >> arrives(name, caller=name) << waits(name)
+    story >> arrives("b2", caller="b") << refused("b2", Reason.SHED, told=3.0)
+    story >> after(1.0) << admitted("b")
+    story >> after(1.0) << admitted("c")
+    story >> after(1.0) >> arrives("b2", caller="b") << admitted("b2")
+    assert kept(story) == [True]
 
 
 def test_who_already_waits_is_not_passed_by_who_was_told_later(story: Story) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.book import GRACE_S, GRACE_SHARE, LEAST_KEPT, Ticket
-from proxy.core.tickets import CELL_S, MOST_CELLS, SOLD_SHARE, SWEEP_FROM, Calendar, Line, Tickets
+from proxy.core.tickets import CELL_S, HELD_STEPS, MOST_CELLS, SOLD_SHARE, SWEEP_FROM, Calendar, Line, Tickets
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S
 
 NEVER = float("inf")
@@ -69,7 +69,7 @@ def test_what_is_due_is_kept_free_and_what_refills_until_the_next_is_due_is_not(
     assert line.kept_free_s(101.0, NEVER) == 0.0
     assert line.kept_free_s(103.5, NEVER) == 1.5
     assert line.kept_free_s(104.0, NEVER) == 2.0
-    assert line.kept_free_s(104.5, NEVER) == 2.5
+    assert line.kept_free_s(104.4, NEVER) == pytest.approx(2.4)
 
 
 def test_nothing_is_kept_from_those_who_came_before_the_ticket_was_sold() -> None:
@@ -112,11 +112,26 @@ def test_who_comes_too_late_is_too_late_also_behind_one_who_is_still_awaited() -
 def test_the_place_of_who_does_not_come_is_given_up() -> None:
     line = Line()
     ticket = booked(line, 1.0, 1.0, now=0.0)
-    assert line.ends_at == ticket.until
-    assert line.kept_free_s(ticket.until, NEVER) == 1.0
-    assert line.kept_free_s(ticket.until + 0.01, NEVER) == 0.0
+    lapses_at = ticket.due_at + HELD_STEPS
+    assert line.lapses_at(0.0) == lapses_at
+    assert line.kept_free_s(lapses_at - 0.01, NEVER) == 1.0
+    assert line.kept_free_s(lapses_at, NEVER) == 0.0
+    assert line.lapses_at(lapses_at) == NEVER
+    assert not line.idle(ticket.until), "its holder may come still"
     assert line.idle(ticket.until + 0.01)
-    assert line.ends_at == NEVER
+
+
+def test_of_many_who_are_due_so_much_is_kept_free_as_they_are_likely_to_ask_for() -> None:
+    line = Line()
+    for _ in range(40):
+        assert line.book(1.0, 0.001, now=0.0) is not None
+    assert line.kept_free_s(1.04, NEVER) == pytest.approx(0.04)
+    line.kept = 0.75
+    assert line.kept_free_s(1.04, NEVER) == pytest.approx(0.03)
+    assert line.kept_free_s(1.04, NEVER, burst_s=0.02) == pytest.approx(0.01), "the half of a burst"
+    assert line.kept_free_s(1.04, NEVER, burst_s=0.001) == pytest.approx(0.001), "but one in any case"
+    line.kept = 0.25
+    assert line.kept_free_s(1.04, NEVER, burst_s=0.001) == 0.0, "where most do not come, not even that"
 
 
 def test_a_ticket_that_is_given_back_was_neither_kept_nor_broken() -> None:
