@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.core.bucket_trade import AT_ONCE_S, UNKNOWN, BucketAsk, BucketTold, at_once_s
+from proxy.core.bucket_trade import AT_ONCE_S, LEASED_SHARE, UNKNOWN, BucketAsk, BucketTold, at_once_s
 from proxy.core.demand import TRIP_S, Demand
 from proxy.core.ledger import LEASE_S
 from proxy.core.policy import BucketPolicy
@@ -19,9 +19,6 @@ STOCK_S: Final = 0.5
 STOCK_CALLS: Final = 3
 """A slice is to last so long at the demand of late, beside what its rate brings, and for so many calls more:
 what comes by chance is to find room in it, and what does not come is not to be lost."""
-
-SOON: Final = 0.7
-"""After so much of the time between two trips, a hot key's next may set out for less than a good stock."""
 
 
 class BucketSlice:
@@ -55,7 +52,7 @@ class BucketSlice:
         self.shared = 0.0
         self.free = 0.0
         self.told_at = now
-        self._old_rate = 0.0
+        self._old_rate = 0.0  # while a trip is on its way, for which the rate is 0.0
         self._sent_at = now
 
     def adopt(self, policy: BucketPolicy) -> None:
@@ -89,13 +86,13 @@ class BucketSlice:
         """Is it worth a trip, out of turn? Of a hot key not for every token that another left."""
         if not self.known or now >= self.told_at + 2 * TRIP_S:
             return True  # nothing is known, or nothing that may still be true
-        least = cost - self.level
-        if self.rate > 0.0:
-            worthwhile = self.demand.per_s * STOCK_S / 2
-            if now >= self.told_at + SOON * TRIP_S:
-                worthwhile = min(worthwhile, self.bound / 2)
-            least = max(least, worthwhile)
-        return self.shared_at(now) >= least - ROUNDING_S * self.full_rate
+        least, there = cost - self.level, self.shared_at(now)
+        if self.rate > 0.0 or self._old_rate > 0.0:
+            least = max(least, min(self.demand.per_s * STOCK_S, self.bound) / 2)
+            # What is never leased grows for all: whoever is there next in turn takes it.
+            unleased = min(self.free, (1.0 - LEASED_SHARE) * self.full_rate)
+            there -= unleased * max(0.0, now - self.told_at)
+        return there >= least - ROUNDING_S * self.full_rate
 
     def wait_s(self, cost: float, now: float) -> float:
         """Seconds until `cost` is there by itself, or is worth fetching; as far as can be told."""
@@ -199,7 +196,7 @@ class BucketSlice:
             self.level = min(self.level, 0.0)
         # At which instant the ledger answered is not known: it grew by the lesser of both rates at least.
         grown = min(self._old_rate, told.rate) * (now - self._sent_at)
-        self.rate = told.rate
+        self.rate, self._old_rate = told.rate, 0.0
         self.bound = told.bound
         self.level = min(told.bound, self.level + told.tokens + grown)
         if told.rate <= 0.0 and now - self._sent_at > AT_ONCE_S:
@@ -215,7 +212,7 @@ class BucketSlice:
 
     def learning(self, now: float) -> None:
         """Back with nothing: the ledger is learning, and what was held is held until its lease ends."""
-        self.rate = self._old_rate
+        self.rate, self._old_rate = self._old_rate, 0.0
         self.level = min(self.bound, self.level + self.rate * (now - self._sent_at))
         self.at = now
 
@@ -231,6 +228,7 @@ class BucketSlice:
         """No answer came. If the ledger may have heard, what was kept may be spent, but grows no more."""
         if not heard:
             self.learning(now)
+        self._old_rate = 0.0
         self.known = False
 
     def stand_alone(self, rate: float, bound: float, now: float) -> None:

@@ -86,7 +86,7 @@ class CapSlice:
         """Does it have one that others want more?"""
         if not self.known or self.counted <= self.held:
             return False
-        return self.counted > max(self.limit, self.held) or (self.free < 0 and self._is_quick)
+        return self.counted > self.limit or (self.free < 0 and self._is_quick)
 
     def asks_again_s(self) -> float:
         """How long after a trip to ask for what others hold; NEVER: with the trip in turn."""

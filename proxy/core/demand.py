@@ -13,6 +13,9 @@ HOT: Final = 1.0
 LEAST_SPAN_S: Final = 0.05
 """A demand is not measured over less."""
 
+ENOUGH: Final = 8
+"""So many calls in less time tell how much is asked for at least."""
+
 LATEST: Final = 0.5
 """Weight of the latest demand."""
 
@@ -39,9 +42,13 @@ class Demand:
         self._dearest = max(self._dearest, cost)
 
     def look(self, now: float) -> None:
-        """Take what came since the last look into account, unless that is too short a time."""
+        """Take what came since the last look into account; of too short a time, only that it came."""
         span_s = now - self._since
         if span_s < (LEAST_SPAN_S if not self._known else TRIP_S / 2):
+            if self._calls >= ENOUGH:  # it grows: each trip is to bring more than the one before
+                self.per_s = max(self.per_s, self._asked / TRIP_S)
+                self.calls_per_s = max(self.calls_per_s, self._calls / TRIP_S)
+                self.dearest = max(self.dearest, self._dearest)
             return
         weight = LATEST if self._known else 1.0
         self.per_s += weight * (self._asked / span_s - self.per_s)
