@@ -31,6 +31,7 @@ from proxy.recognise import Serving
 from proxy.routing import Route, Rung, Table, prefix_of
 from proxy.settings import Settings, to_policy
 from proxy.settings.retries import Retries as RetriesSection
+from proxy.stores.address import LIMITS, Address
 from proxy.stores.breakers import BreakerMachine
 from proxy.stores.contact import Contact
 from proxy.stores.hints import Mail
@@ -161,7 +162,7 @@ class Proxy:
         store = self.settings.store
         if not store.shared:
             return MemoryStore()
-        from proxy.stores.redis import LIMITS, Address, Link  # noqa: PLC0415 - only who shares needs a client for it
+        from proxy.stores.redis import Link  # noqa: PLC0415 - only who shares needs a client for it
         from proxy.stores.trips import SCRIPT, Trips  # noqa: PLC0415
 
         address = Address(

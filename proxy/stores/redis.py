@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from redis import exceptions as errors
@@ -23,19 +23,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
-Node = tuple[str, int]
-"""Host and port."""
+from proxy.stores.address import LIMITS, Address, Node, context
 
 Arg = bytes | str | int | float
 
 REDIRECTS: Final = 3  # to as many other nodes of a cluster one call is sent on
-
-LIMITS: Final = {"redis": 2, "sentinel": 6, "cluster": 6}
-"""How many times `timeout_s` a whole call may take.
-
-Two is one connect and one command. Behind sentinels, or in a cluster, a call that begins anew also asks the
-seeds where to go, of which two may be silent, and may be sent on to another node.
-"""
 
 MOST_TEXT: Final = 200
 """Characters of the server's own words in an error of ours."""
@@ -53,30 +45,6 @@ class StoreUnavailable(Exception):
         self.sent = sent
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """How to reach the store.
-
-    `kind` is "redis" (one server, the first of `hosts`), "sentinel" (`hosts` are the sentinels, `service` is
-    the master's name with them) or "cluster" (`hosts` are some of its nodes). `username`, `password` and
-    `database` are for the server; sentinels are asked without. TLS is for both. `ca`, `cert` and `key` are
-    files; with `ca`, its authorities alone are trusted. A connect may take `timeout_s`, a command another.
-    """
-
-    kind: str
-    hosts: tuple[Node, ...]
-    username: str = ""
-    password: str = ""
-    database: int = 0
-    service: str = ""
-    tls: bool = False
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
-    verify: bool = True
-    timeout_s: float = 0.05
-
-
 class Link:
     """A connection to the store and one script, for ONE task: calls one after the other, never at once.
 
@@ -87,7 +55,7 @@ class Link:
         self._address = address
         self._script = script
         self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-        self._tls = _context(address) if address.tls else None
+        self._tls = context(address) if address.tls else None
         self._lines: dict[Node, _Line] = {}
         self._seeds = list(address.hosts)  # whom to ask for the way, the last that failed at the end
         self._master: Node | None = None
@@ -152,7 +120,7 @@ class Link:
                     return await self._eval(line, (len(keys), *keys, *args), asking=asking)
             except errors.AskError as sent_on:  # MovedError is one: the slot has another owner for good
                 asking = not isinstance(sent_on, errors.MovedError)
-                node = (sent_on.host or node[0], sent_on.port)
+                node = _named(sent_on.host, sent_on.port, node)
                 if not asking:
                     self._moved[sent_on.slot_id] = node
         raise _NobodyKnows("sent from node to node")
@@ -201,11 +169,10 @@ class Link:
 
     async def _read_ranges(self) -> None:
         for first, last, owner, *_ in await self._ask_seeds("CLUSTER", "SLOTS"):
-            host = (owner[0] or b"").decode()  # none or "?": the host that was asked
-            node = (self._at[0] if host in ("", "?") else host, int(owner[1]))
-            self._ranges.append((first, last, node))
-            if node not in self._seeds:
-                self._seeds.append(node)
+            self._ranges.append((first, last, _named((owner[0] or b"").decode(), owner[1], self._at)))
+        owners = [node for _, _, node in self._ranges]
+        known = {*self._address.hosts, *owners}  # a node that has left the cluster is not asked again
+        self._seeds = [node for node in dict.fromkeys(self._seeds + owners) if node in known]
 
     async def _ask_seeds(self, *command: str) -> Any:
         """The reply of the first seed that has one. Each may take `timeout_s`, its connect included."""
@@ -228,6 +195,11 @@ class Link:
 
     def _where(self) -> str:
         return f"redis{'s' if self._tls else ''}://{self._at[0]}:{self._at[1]}"
+
+
+def _named(host: str, port: int, by: Node) -> Node:
+    """A node as another one names it: without a host, or with "?", it is that one's own."""
+    return (by[0] if host in {"", "?"} else host, int(port))
 
 
 class _NobodyKnows(errors.RedisError):
@@ -286,16 +258,6 @@ def _line_to(node: Node, address: Address, tls: ssl.SSLContext | None, database:
     return line
 
 
-def _context(address: Address) -> ssl.SSLContext:
-    made = ssl.create_default_context(cafile=address.ca or None)
-    if address.cert:
-        made.load_cert_chain(address.cert, address.key or None, password=lambda: b"")
-    if not address.verify:
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
-    return made
-
-
 CODES: Final[dict[type[Exception], str]] = {
     errors.BusyLoadingError: "LOADING",
     errors.ClusterDownError: "CLUSTERDOWN",
@@ -307,17 +269,25 @@ CODES: Final[dict[type[Exception], str]] = {
 """What redis-py takes off the text of an error, and gives a class instead."""
 
 
+_IN_SCRIPT: Final = re.compile(r".*@user_script: \d+: -(?=[A-Z]+ )", re.DOTALL)
+"""What Redis 6 says before the words of a command that failed in a script."""
+
+_LOCKED_OUT: Final = "unauthenticated"
+"""What Redis 7.0 says of a long command before a password; redis-py does not know it."""
+
+
 def _said(error: Exception, limit_s: float, password: str) -> str:
     """What went wrong, in a few words. A server may repeat what it did not understand: not the password."""
-    text = " ".join((str(error).replace(password, "***") if password else str(error)).split())[:MOST_TEXT]
+    told = str(error).replace(password, "***") if password else str(error)
+    text = " ".join(_IN_SCRIPT.sub("", told).split())[:MOST_TEXT]
     code = CODES.get(type(error))
     if isinstance(error, TimeoutError | errors.TimeoutError):
         return f"no answer in {limit_s * 1000:g} ms"
-    if isinstance(error, errors.ReadOnlyError) or "-READONLY" in text:  # in the text up to Redis 6
+    if isinstance(error, errors.ReadOnlyError) or text.startswith("READONLY "):
         return "READONLY, a replica answers"
     if code is not None:
         return f"{code} {text}"
-    if isinstance(error, errors.AuthenticationError):
+    if isinstance(error, errors.AuthenticationError) or _LOCKED_OUT in text:
         return _not_let_in(text)
     if isinstance(error, errors.ConnectionError):
         return _no_connection(error, text)
@@ -325,9 +295,9 @@ def _said(error: Exception, limit_s: float, password: str) -> str:
 
 
 def _not_let_in(text: str) -> str:
-    if "required" in text:
+    if "required" in text or _LOCKED_OUT in text:
         return "it asks for a password (NOAUTH)"
-    return "wrong password (WRONGPASS)" if "invalid" in text else text
+    return "wrong user or password (WRONGPASS)" if "invalid" in text else text
 
 
 def _no_connection(error: errors.ConnectionError, text: str) -> str:

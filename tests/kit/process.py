@@ -33,7 +33,7 @@ class Process:
         async with asyncio.timeout(BOUND_S):
             while True:
                 raw = await self._process.stdout.readline()
-                assert raw, f"ended without {event}: {self.text}"
+                assert raw, f"ended without {event}: {self.text} {await self._process.stderr.read()}"
                 line = raw.decode().rstrip("\n")
                 self.text.append(line)
                 if line.startswith("{"):

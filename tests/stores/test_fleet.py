@@ -188,6 +188,23 @@ def test_what_a_flush_forgets_the_replicas_remember(rate: float) -> None:
     assert story.used(30.0, 40.0) >= 0.95
 
 
+@pytest.mark.parametrize("rate", [5.0, 400.0])
+def test_where_the_ledgers_own_key_is_evicted_nothing_is_granted_twice(rate: float) -> None:
+    """As after a flush. (An account that is evicted alone is full again: hence `noeviction`.)"""
+
+    def evict() -> None:
+        fleet.ledger._seq, fleet.ledger._learning_until, fleet.ledger._replicas = 0, 0.0, {}
+
+    story = Buckets(rate=rate, burst=400.0, replicas=4, load=1.5)
+    fleet = story.fleet
+    for at in (12.0, 20.0):
+        fleet.at(at, evict)
+    fleet.run(40.0)
+    assert story.over <= GRAIN
+    assert story.used(30.0, 40.0) >= 0.95
+    assert all(replica.phases.count(Phase.LEARNING) >= 2 for replica in fleet.replicas)
+
+
 def test_a_replica_that_never_reached_the_store_serves_only_where_the_route_says_so() -> None:
     fleet = Fleet(Random(1), down=True)
     replica = fleet.join()

@@ -11,7 +11,8 @@ from proxy.core.bucket_trade import UNKNOWN, BucketAsk
 from proxy.core.cap_trade import CapAsk
 from proxy.core.ledger import Ask, Ledger, Reply, Trip
 from proxy.core.quota_trade import QuotaAsk
-from proxy.stores.redis import Address, Link, StoreUnavailable
+from proxy.stores.address import Address
+from proxy.stores.redis import Link, StoreUnavailable
 from proxy.stores.trips import SCRIPT, decode, encode
 from tests.kit.redis import redis_server
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.stores.redis import Address, Link, StoreUnavailable
+from proxy.stores.address import Address
+from proxy.stores.redis import Link, StoreUnavailable
 from tests.kit import tls, waiting
 from tests.kit.listening import Listening
 from tests.kit.ports import dead_port, stuck_port
@@ -72,6 +73,10 @@ async def commands(server: RedisServer) -> dict[str, int]:
     }
     ours = ("client", "cluster", "config", "info")
     return {name: count for name, count in counts.items() if name.split("|")[0] not in ours}
+
+
+IN_SCRIPT_6 = "-ERR Error running script (call to f_c2ab): @user_script:41: @user_script: 41: "
+"""What Redis 6 says before the words of a command that failed in a script."""
 
 
 class Saying(Listening):
@@ -198,7 +203,7 @@ async def test_a_refused_connection_is_said_so():
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("hunter3", "wrong password (WRONGPASS)"), ("", "it asks for a password (NOAUTH)")],
+    [("hunter3", "wrong user or password (WRONGPASS)"), ("", "it asks for a password (NOAUTH)")],
 )
 async def test_a_wrong_password_is_said_so_and_never_said(given: str, said: str):
     async with redis_server(password="hunter2") as server:
@@ -255,7 +260,11 @@ async def test_an_error_of_the_script_is_said_in_its_words():
         ("-MISCONF Redis is configured to save", "MISCONF Redis is configured to save"),
         ("-ERR max number of clients reached", "max number of clients reached"),
         ("-ERR script: @user_script: 1: -READONLY You can't write", "READONLY, a replica answers"),
+        (IN_SCRIPT_6 + "-OOM command not allowed", "OOM command not allowed"),
+        ("-ERR Protocol error: unauthenticated multibulk length", "it asks for a password (NOAUTH)"),
         ("-MOVED 1 127.0.0.1:{port}", "sent from node to node"),
+        ("-MOVED 1 ?:{port}", "sent from node to node"),
+        ("-MOVED 1 :{port}", "sent from node to node"),
         ("HTTP/1.1 400 Bad Request\r\n", "Protocol Error: b'HTTP/1.1 400 Bad Request'"),
         ("", "connection closed by the server"),
     ],
@@ -391,6 +400,28 @@ async def test_a_cluster_is_asked_where_each_key_lies():
             await link.call([f"{tag}1", f"{tag}2"], ["second"])
         for server in servers:
             assert await commands(server) == {"evalsha": 1, "incr": 1}
+
+
+class Restless(Saying):
+    """A node of a cluster in which one after the other owns all slots, and no command succeeds."""
+
+    def __init__(self) -> None:
+        super().__init__(b"-ERR no\r\n")
+        self.owner = 0
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while asked := await reader.read(65536):
+            self.owner += b"SLOTS" in asked
+            owner = b"*2\r\n$9\r\n127.0.0.%d\r\n:1\r\n" % self.owner
+            slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n" + owner
+            writer.write(slots if b"SLOTS" in asked else self._words * asked.count(b"*"))
+
+
+async def test_a_node_that_has_left_the_cluster_is_not_asked_for_the_way_again():
+    async with Restless() as node, linked(node.port, "cluster") as link:
+        for _ in range(8):
+            assert "connection refused" in await failure(link)
+            assert set(link._seeds) == {("127.0.0.1", node.port), (f"127.0.0.{node.owner}", 1)}
 
 
 @pytest.mark.slow
