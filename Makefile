@@ -1,7 +1,7 @@
 # Every target works in a fresh clone on a machine with Python 3.11 or newer, pip and make. See `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help compile setup run test test-compiled conformance fuzz check load soak replicas simulate simulate-replicas decisions compare compare-overload profile constraints clean
+.PHONY: help compile setup run test test-compiled conformance fuzz check load soak replicas simulate simulate-replicas decisions compare compare-overload compare-replicas profile constraints clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -119,6 +119,10 @@ compare: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Measure every case of docs/bench
 compare-overload: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Offer 0.5 to 10 times what the upstream can do, beside the same peers
 	@echo "Comparing with other proxies under overload (about 40 minutes; COMPARE_ARGS='--rounds 1' for a look)"
 	@$(MEASURE) loadtests.compare_overload $(COMPARE_ARGS)
+
+compare-replicas: $(INSTALLED) $(COMPILED_STAMP) ## Show how exactly two replicas keep one limit, beside two of LiteLLM's where it is installed
+	@echo "Comparing with LiteLLM over one Redis (about 20 minutes; COMPARE_ARGS='--quick' for a look)"
+	@$(MEASURE) loadtests.replicas.beside $(COMPARE_ARGS)
 
 profile: $(INSTALLED_LOAD) ## Show where a call's microseconds go, by layer and by function
 	@echo "Sampling the proxy under load"

@@ -67,9 +67,11 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def await_port(
+    process: subprocess.Popen[bytes], port: int, log: Path, within_s: float = START_WITHIN_S
+) -> None:
     """Return once the process accepts connections on the port; StartError when it ends or takes too long."""
-    give_up_at = time.monotonic() + START_WITHIN_S
+    give_up_at = time.monotonic() + within_s
     while time.monotonic() < give_up_at and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -52,9 +52,8 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
-def run(only: Sequence[str], *, quick: bool) -> list[dict[str, object]]:
+def play_all(known: Mapping[str, Scenario], only: Sequence[str]) -> list[dict[str, object]]:
     """The rows of all that were asked for, told as they come. KeyError for a name that is none."""
-    known = scenarios(quick=quick)
     rows: list[dict[str, object]] = []
     for name in only or known:
         with tempfile.TemporaryDirectory(prefix="backpressure-replicas-") as folder:
@@ -68,13 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0: every goal was met. 1: one was missed. StartError when something did not start."""
     parser = options()
     asked = parser.parse_args(arguments)
-    if wrong := set(asked.only) - set(scenarios(quick=True)):
-        parser.error(
-            f"no such scenario: {', '.join(sorted(wrong))}; there are {', '.join(scenarios(quick=True))}"
-        )
+    known = scenarios(quick=asked.quick)
+    if wrong := set(asked.only) - set(known):
+        parser.error(f"no such scenario: {', '.join(sorted(wrong))}; there are {', '.join(known)}")
     used = build()
     print(f"build: {used}", flush=True)
-    rows = run(asked.only, quick=asked.quick)
+    rows = play_all(known, asked.only)
     written = write_json(asked.results, "replicas", {"build": used, "quick": asked.quick, "rows": rows})
     print(f"\nwritten to {written}")
     return int(any(row["verdict"] == "MISS" for row in rows))

@@ -2,11 +2,13 @@
 
     python -m loadtests.replicas.callers PLAN.json RECORDS.json
 
-The plan is {"begin_at", "seed", "retries", "roams", "streams": [[replica, port, per_s, from_s, to_s], ...]}.
-Callers return as SDKs do, at the time told, while there is load; to the next replica where the plan `roams`.
-With `retries` above 0 they are rude: whatever is refused or fails comes again at once, so many times; with -1
-nobody returns. A record is [replica, number,
-attempt, due_at, sent_at, ended_at, status, reason]; status 0: no answer, -1: none in time.
+The plan is {"begin_at", "seed", "retries", "roams", "chat", "streams"}, of which each stream is [replica,
+port, per_s, from_s, to_s]. Callers return as SDKs do, at the time told, while there is load; to the next
+replica where the plan `roams`. With `retries` above 0 they are rude: whatever is refused or fails comes
+again at once, so many times; with -1 nobody returns. With `chat` calls ask a model, as those of
+`loadtests.agents` do, in the names of AGENTS callers. A record is [replica, number, attempt, due_at,
+sent_at, ended_at, status, reason, told_s]; status 0: no answer, -1: none in time; told_s: after how long to
+return, or None.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any, Final
 
 import uvloop
 
-from loadtests.agents import wait_before_retry
+from loadtests.agents import Kind, request, told_wait_s, wait_before_retry
 from loadtests.compare_overload.callers import Pool
 
 HUNG: Final = -1
@@ -34,6 +36,9 @@ HUNG_S: Final = 15.0
 LENGTHS: Final = 211
 """Prompts are of as many lengths as that."""
 REASON: Final = "x-backpressure-reason"
+AGENTS: Final = 10
+AGENT: Final = Kind("normal", part=100, patience_s=600.0)
+"""The SDK's own time limit."""
 
 Stream = tuple[int, int, float, float, float]
 Arrival = tuple[float, int, int, int]
@@ -56,6 +61,7 @@ class Callers:
     def __init__(self, plan: Mapping[str, Any]) -> None:
         self._begin_at = float(plan["begin_at"])
         self._retries = int(plan["retries"])
+        self._chat = bool(plan["chat"])
         self._ends_at = self._begin_at + max(float(one[4]) for one in plan["streams"])
         self._chance = Random(f"{plan['seed']}/back-off")
         ports = sorted({int(one[1]) for one in plan["streams"]})
@@ -78,16 +84,17 @@ class Callers:
     async def _make(self, due_at: float, replica: int, port: int, call: int) -> None:
         for attempt in count():
             pool = self._pools.setdefault(port, Pool(port))
-            request = _request(port, replica, call, attempt)
+            asked = _request(port, replica, call, attempt, chat=self._chat)
             sent_at = time.monotonic()
             status, headers = HUNG, dict[str, str]()
             try:
                 async with asyncio.timeout(HUNG_S):
-                    status, headers = await pool.ask(request)
+                    status, headers = await pool.ask(asked)
             except TimeoutError:
                 pass
             ended_at = time.monotonic()
-            told = [sent_at, ended_at, status, headers.get(REASON, "")]
+            told_s = told_wait_s(headers, time.time())
+            told = [sent_at, ended_at, status, headers.get(REASON, ""), told_s]
             self.records.append([replica, call, attempt, due_at, *told])
             wait_s = None if 200 <= status < 300 else self._wait_s(attempt, status, headers)
             if wait_s is None or ended_at + wait_s >= self._ends_at:
@@ -102,15 +109,16 @@ class Callers:
         return wait_before_retry(status, headers, attempt, self._chance.random(), time.time())
 
 
-def _request(port: int, replica: int, call: int, attempt: int) -> bytes:
+def _request(port: int, replica: int, call: int, attempt: int, *, chat: bool) -> bytes:
     """All attempts of a call have one body, and no two calls have; few have one length."""
-    body = b'{"call":%d,"words":"%s"}' % (call, b"word " * (call % LENGTHS))
-    head = (
-        f"POST /call HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\nx-call-id: {replica}.{call}.{attempt}\r\n"
-        f"x-stainless-retry-count: {attempt}\r\n\r\n"
-    )
-    return head.encode() + body
+    path, body = "/call", b'{"call":%d,"words":"%s"}' % (call, b"word " * (call % LENGTHS))
+    headers = {"content-type": "application/json", "x-stainless-retry-count": str(attempt)}
+    if chat:
+        path = "/v1/chat/completions"
+        headers, body = request(AGENT, f"agent-{call % AGENTS}", call, attempt)
+    headers |= {"content-length": str(len(body)), "x-call-id": f"{replica}.{call}.{attempt}"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{lines}\r\n".encode() + body
 
 
 async def measure(plan: Mapping[str, Any]) -> dict[str, Any]:

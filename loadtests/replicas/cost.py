@@ -20,7 +20,7 @@ from loadtests.figures import median_ratio
 from loadtests.hindered import Watch, cores_of
 from loadtests.raw_client import PATH
 from loadtests.replicas.plans import yaml
-from loadtests.replicas.site import Redis, Replica, backpressure
+from loadtests.replicas.site import Redis, Replica, backpressure, ours
 from loadtests.replicas.table import Rows
 from loadtests.running import (
     StartError,
@@ -125,7 +125,7 @@ def _proxy(stack: ExitStack, name: str, upstream: int, store: Redis, cores: Core
     config.write_text(rules(port, control, f"http://127.0.0.1:{upstream}", store.url))
     command = [*backpressure(cores.proxy), "serve", str(config)]
     log = folder / f"proxy-{name}.log"
-    replica = Replica(0, port, control, log, folder / "none")
+    replica = Replica(0, port, ours().ready(port, control), log, folder / "none")
     replica.process = stack.enter_context(running(log.stem, command, folder))
     replica.await_ready()
     return Proxy(name, port, replica.process.pid, log)

@@ -20,6 +20,7 @@ def yaml(
     queue: str = "{size: 40, max_age: 1s}",
     upstream: str = "    breaker: off",
     memory: bool = False,
+    dialect: str = "rest",
 ) -> Yaml:
     """A maker of configurations: one route, one upstream, a bucket of the upstream if it has a rate."""
     bucket = ""
@@ -36,7 +37,7 @@ store: {"memory" if memory else store}
 upstreams:
   model:
     url: {url}
-    dialect: rest
+    dialect: {dialect}
     concurrency: {cap}
 {upstream}
 routes:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +20,14 @@ from typing import Any, Final
 
 import redis
 
-from loadtests.running import StartError, await_port, fetch, free_port, pinned, running, said
+from loadtests.running import START_WITHIN_S, StartError, await_port, fetch, free_port, pinned, running, said
 
 LEAD_S: Final = 0.5
 """Between the callers' start and their first call."""
 SETTLES_S: Final = 20.0
 """The longest that calls go on after the last one was due: one that hangs, and a little."""
 TIMEOUT_S: Final = 5.0
+GRANTS: Final = ".grants"
 
 Stream = tuple[int, int, float, float, float]
 """As in `callers.py`: replica, port, calls a second, from when until when."""
@@ -93,11 +94,11 @@ def _bundled() -> str:
 
 @dataclass(slots=True)
 class Replica:
-    """One proxy. `grants` is the file in which it notes them, if it does."""
+    """One proxy; `ready` answers once it is. `grants` is the file in which it notes them, if it does."""
 
     number: int
     port: int
-    control: int
+    ready: str
     log: Path
     grants: Path
     process: Popen[bytes] | None = None
@@ -111,15 +112,15 @@ class Replica:
     @property
     def is_ready(self) -> bool:
         try:
-            fetch(f"http://127.0.0.1:{self.control}/readyz")
+            fetch(self.ready)
         except OSError:
             return False
         return True
 
-    def await_ready(self) -> None:
+    def await_ready(self, starts_within_s: float = START_WITHIN_S) -> None:
         """Until it has joined the store's ledger. StartError when it does not."""
         assert self.process is not None
-        await_port(self.process, self.port, self.log)
+        await_port(self.process, self.port, self.log, starts_within_s)
         give_up_at = time.monotonic() + 2 * TIMEOUT_S
         while not self.is_ready:
             if time.monotonic() > give_up_at:
@@ -132,6 +133,20 @@ class Replica:
         return sorted(at for (at,) in struct.iter_unpack("d", written))
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a replica runs: its command, and the address that answers once it is ready.
+
+    `command` is made of its configuration's file and its port, `ready` of the ports for calls and for
+    control. `files` are texts by name, and stand beside the configurations.
+    """
+
+    command: Callable[[Path, int], list[str]]
+    ready: Callable[[int, int], str]
+    starts_within_s: float = START_WITHIN_S
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Site:
     """`yaml` makes a replica's configuration of its ports, the upstream's URL and the store's."""
@@ -141,22 +156,23 @@ class Site:
     yaml: Callable[[int, int, str, str], str]
     upstream: str
     redis: Redis
-    is_witnessed: bool
+    program: Program
     replicas: list[Replica] = field(default_factory=list)
 
     def add(self) -> Replica:
         """One more, not started yet."""
         number, port, control = len(self.replicas), free_port(), free_port()
-        config, grants = self.folder / f"replica-{number}.yaml", self.folder / f"replica-{number}.grants"
-        config.write_text(self.yaml(port, control, self.upstream, self.redis.url))
-        self.replicas.append(Replica(number, port, control, self.folder / f"replica-{number}.log", grants))
+        named = self.folder / f"replica-{number}"
+        named.with_suffix(".yaml").write_text(self.yaml(port, control, self.upstream, self.redis.url))
+        log, grants = named.with_suffix(".log"), named.with_suffix(GRANTS)
+        self.replicas.append(Replica(number, port, self.program.ready(port, control), log, grants))
         return self.replicas[-1]
 
     def start(self, replica: Replica) -> None:
         """Start it; it is ready after `await_ready`."""
-        command = _serving(replica.grants if self.is_witnessed else None)
         config = self.folder / f"replica-{replica.number}.yaml"
-        started = running(f"replica-{replica.number}", [*command, "serve", str(config)], self.folder)
+        command = self.program.command(config, replica.port)
+        started = running(f"replica-{replica.number}", command, self.folder)
         replica.process = self.stack.enter_context(started)
 
     def play(
@@ -167,10 +183,12 @@ class Site:
         seed: int = 1,
         retries: int = 0,
         roams: bool = False,
+        chat: bool = False,
     ) -> Run:
         """Let the streams be called, act at the times given, and gather what all wrote down."""
         begin_at = time.monotonic() + LEAD_S
-        plan = {"begin_at": begin_at, "seed": seed, "retries": retries, "roams": roams, "streams": streams}
+        how = {"seed": seed, "retries": retries, "roams": roams, "chat": chat}
+        plan = {"begin_at": begin_at, "streams": streams, **how}
         asked, records = self.folder / "plan.json", self.folder / "records.json"
         asked.write_text(json.dumps(plan))
         command = [sys.executable, "-m", "loadtests.replicas.callers", str(asked), str(records)]
@@ -231,7 +249,7 @@ class Run:
         """How many waited for longer, and what they were told."""
         told = Counter(
             f"{status} {reason}".strip()
-            for _, _, _, _, sent_at, ended_at, status, reason in self.records
+            for _, _, _, _, sent_at, ended_at, status, reason, _ in self.records
             if ended_at - sent_at > seconds
         )
         return ", ".join(f"{count} x {what}" for what, count in told.most_common()) or "nobody longer"
@@ -245,22 +263,38 @@ def site(
     replicas: int,
     service_s: float = 0.005,
     witnessed: bool = False,
+    program: Program | None = None,
     redis_args: Sequence[str] = (),
 ) -> Iterator[Site]:
-    """All of it running and ready; ended on the way out. StartError when something did not come up."""
+    """All of it running and ready; ended on the way out. StartError when something did not come up.
+
+    The replicas are ours, or what `program` says.
+    """
+    program = program or ours(witnessed=witnessed)
     folder.mkdir()
+    for name, text in program.files.items():
+        (folder / name).write_text(text)
     with ExitStack() as stack:
         port = free_port()
         serving = [sys.executable, "-m", "loadtests.replicas.origin", str(port), str(service_s)]
         upstream = stack.enter_context(running("upstream", serving, folder))
         await_port(upstream, port, folder / "upstream.log")
         store = Redis(stack, folder, *redis_args)
-        here = Site(folder, stack, yaml, f"http://127.0.0.1:{port}", store, witnessed)
+        here = Site(folder, stack, yaml, f"http://127.0.0.1:{port}", store, program)
         for _ in range(replicas):
             here.start(here.add())
         for replica in here.replicas:
-            replica.await_ready()
+            replica.await_ready(program.starts_within_s)
         yield here
+
+
+def ours(*, witnessed: bool = False) -> Program:
+    """The proxy as it is installed; `witnessed`: its grants are in a file beside its configuration."""
+
+    def command(config: Path, _port: int) -> list[str]:
+        return [*_serving(config.with_suffix(GRANTS) if witnessed else None), "serve", str(config)]
+
+    return Program(command, lambda _port, control: f"http://127.0.0.1:{control}/readyz")
 
 
 def backpressure(cores: str | None = None) -> list[str]:
