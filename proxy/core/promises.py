@@ -167,7 +167,8 @@ class Promises:
     ) -> Refusal:
         """Refused until a time that is known: the next instant in its line.
 
-        A wait longer than can be told is told as nearly 55 seconds, again and again.
+        A wait longer than can be told is told as nearly 55 seconds, again and again. Where others have booked
+        all that comes before, the caller is told so much too, and not to return by itself.
         """
         if call is not None:
             if (again := self._still_told(call, now)) is not None:
@@ -180,11 +181,11 @@ class Promises:
         sold = self._tickets.line(key or scope, now).book(earliest_s, step_s, now, patience_s)
         if sold is not None:
             return self._told(sold, reason, scope, limit, now)
-        least_s = UNBOOKED_S
-        if least_s < earliest_s < LONGEST_RETRY_AFTER_S - ROUNDING_S:  # else all would be told 55 s
+        least_s, is_long = UNBOOKED_S, earliest_s >= LONGEST_RETRY_AFTER_S - ROUNDING_S
+        if least_s < earliest_s and not is_long:  # else all would be told 55 s
             least_s = earliest_s
         told_s = self._instants.apart(least_s, LONGEST_RETRY_AFTER_S)
-        return Refusal(reason, scope, told_s, limit, come_back=told_s < patience_s)
+        return Refusal(reason, scope, told_s, limit, come_back=is_long and told_s < patience_s)
 
     def apart_from(
         self, reason: Reason, scope: str, earliest_s: float, step_s: float, now: float, limit: str = ""

@@ -428,3 +428,21 @@ def test_who_would_begin_a_run_waits_only_where_all_before_it_can_be_finished_in
     story >> arrives("a", run="a") << waits("a")  # about 5 s
     story >> arrives("b", run="b") << refused("b", Reason.CAP_REACHED)  # twice that: half of its age is over
     story >> arrives("goes on", run="r59") << waits("goes on")
+
+
+def test_nobody_is_invited_to_a_bucket_that_is_booked_out(story: Story) -> None:
+    story.buckets(bucket(0.1))
+    story >> arrives("a") << admitted("a")
+    for number in range(5):
+        story >> arrives(f"{number}") << refused(f"{number}", Reason.BUCKET_EMPTY, told=10.0 * (number + 1))
+        assert story.told[f"{number}"].come_back
+    story >> arrives("late") << refused("late", Reason.BUCKET_EMPTY)
+    assert not story.told["late"].come_back
+
+
+def test_what_takes_longer_than_can_be_told_is_told_again(story: Story) -> None:
+    story.buckets(bucket(1 / 3600))
+    story >> arrives("a") << admitted("a")
+    story >> arrives("b") << refused("b", Reason.BUCKET_EMPTY)
+    assert UNBOOKED_S <= told(story, "b") <= LONGEST_RETRY_AFTER_S
+    assert story.told["b"].come_back
