@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
+from proxy.demo import Behaviour, Hang
 from tests.kit.ports import dead_port
 from tests.kit.redis import redis_server
 from tests.kit.running import CHAT, Running, before_demo
@@ -32,20 +34,26 @@ def moves(running: Running) -> list[tuple[str, str, str]]:
 async def test_the_store_goes_and_comes_back_and_it_is_never_silent() -> None:
     async with redis_server(password="hunter2") as redis:
         await in_use_for_long(redis)
-        async with before_demo(upstream=SHARED_CAP, top=f"store: {redis.url}") as proxy:
+        hanging = Behaviour(latency_s=0.0, mode=Hang())
+        async with before_demo(hanging, upstream=SHARED_CAP, top=f"store: {redis.url}") as proxy:
             clock = leaping(proxy)
             await until_it_is(proxy, "shared")
             assert await ready(proxy) == (200, None)
-            async with httpx.AsyncClient() as client:
-                await client.post(f"{proxy.url}/openai/v1/chat/completions", json=CHAT)
-            state = await proxy.state()
+            async with httpx.AsyncClient() as client:  # its permit is leased for as long as it is in flight
+                calling = asyncio.create_task(
+                    client.post(f"{proxy.url}/openai/v1/chat/completions", json=CHAT)
+                )
+                await until(lambda: proxy.upstream.ledger.in_flight == 1)
+                state, metrics = await proxy.state(), await proxy.metrics()
+                calling.cancel()
+                await asyncio.gather(calling, return_exceptions=True)
             assert (state["banner"], state["store"]["phase"]) == ("", "shared")
             assert (state["store"]["kind"], state["store"]["replicas"]) == ("redis", 1)
             assert state["store"]["shown"] == f"redis://:***@127.0.0.1:{redis.port}/0"
             assert state["store"]["caps"] == 1
             (cap,) = [each for each in state["caps"] if each["key"] == "upstream:openai"]
             assert (cap["slots"], 1 <= cap["leased"] <= 4) == (4, True)
-            seen = Scrape(await proxy.metrics())
+            seen = Scrape(metrics)
             assert seen.get("store_phase", phase="shared") == 1
             assert 1 <= seen.total("cap_leased", cap="upstream:openai") <= 4
             answered = seen.get("store_trips_total", result="answered")
