@@ -73,11 +73,11 @@ class Proxy:
             log=log,
         )
         self._trips: Trips | None = None
-        self._outbox: Outbox | None = None
-        self._gate = Gate(policy, self._store(), BreakerMachine, self.telemetry.emit)
+        outbox = Outbox(os.urandom(6).hex()) if settings.store.shared else None
+        self._gate = Gate(policy, self._store(outbox), BreakerMachine, self.telemetry.emit)
         self._admission = Admission(self._gate, clock=clock)
-        self._repeats = Repeats(self._outbox)
-        self._share_hints()
+        self._repeats = Repeats(outbox)
+        self._share_hints(outbox)
         self._digests = Digests()
         self._upstreams = upstreams_of(settings)
         self._retired: set[asyncio.Task[None]] = set()
@@ -158,13 +158,14 @@ class Proxy:
         with contextlib.suppress(TimeoutError):  # calls are no tasks: the event loop's end waits for none
             await asyncio.wait_for(self._pipeline.idle(), LAST_STEPS_S)
 
-    def _store(self) -> Store:
-        store = self.settings.store
-        if not store.shared:
+    def _store(self, outbox: Outbox | None) -> Store:
+        """The counts; shared with other replicas where there is something to tell them."""
+        if outbox is None:
             return MemoryStore()
         from proxy.stores.redis import Link  # noqa: PLC0415 - only who shares needs a client for it
         from proxy.stores.trips import SCRIPT, Trips  # noqa: PLC0415
 
+        store = self.settings.store
         address = Address(
             kind=store.kind,
             hosts=store.hosts,
@@ -185,8 +186,7 @@ class Proxy:
             chance=random.random,
             moved=lambda old, new, why: self.telemetry.emit(StoreMoved(store.shown, old, new, why)),
         )
-        holdings = Holdings(os.urandom(6).hex(), contact)
-        self._outbox = Outbox(holdings.replica)
+        holdings = Holdings(outbox.replica, contact)
         self._trips = Trips(
             holdings,
             Link(address, SCRIPT),
@@ -198,10 +198,10 @@ class Proxy:
         )
         return SharedStore(holdings)
 
-    def _share_hints(self) -> None:
+    def _share_hints(self, outbox: Outbox | None) -> None:
         """Let what replicas tell each other besides counts go with the trips."""
-        if self._trips is not None and self._outbox is not None:
-            self._trips.mail = Mail(Hearsay(self._gate, self._repeats, self._outbox))
+        if self._trips is not None and outbox is not None:
+            self._trips.mail = Mail(Hearsay(self._gate, self._repeats, outbox))
 
     def _opened(self, keys: list[str]) -> None:
         assert self._trips is not None, "they tell it"  # noqa: S101
