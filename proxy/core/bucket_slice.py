@@ -112,7 +112,12 @@ class BucketSlice:
     @property
     def own_rate(self) -> float:
         """How fast there are more for this replica, as far as can be told."""
-        return self.rate or self.free or self.full_rate
+        return self.rate or self._old_rate or self.free or self.full_rate
+
+    @property
+    def most(self) -> float:
+        """What it can hold; where it has no rate, the burst, for what is in the ledger is not lost."""
+        return self.bound if self.rate or self._old_rate else self.burst
 
     def give_back(self, cost: float, now: float) -> None:
         """Tokens that were spent and not used; what does not fit in here goes back with the next trip."""

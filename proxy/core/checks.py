@@ -54,6 +54,7 @@ class Checks:
         if call.going or not self._room.lanes.crowds(route.name, call, order_of(call.rank, kind)):
             return None
         claims = self._plans.claims_of(call, target, route)
+        self._store.asked(claims, now)
         shortfall = self.lacking(call, target, claims, now)
         waiter = Waiter(call, target, route, claims, kind, going=False, since=now, expires_at=now)
         return self._promises.of_queue(Reason.SHED, shortfall, waiter, now)

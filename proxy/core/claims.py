@@ -177,6 +177,10 @@ class Store(ABC):
         """How fast one bucket refills for this process, a second."""
         return policy.rate_per_s
 
+    def most(self, key: str, policy: BucketPolicy) -> float:  # noqa: ARG002
+        """How much of one bucket this process may have at once: what comes when it has that is lost to it."""
+        return policy.burst
+
     def limit_of(self, key: str) -> int | None:  # noqa: ARG002
         """How many permits of one cap are this process's for now; None: all of them."""
         return None

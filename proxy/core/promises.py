@@ -70,7 +70,7 @@ class Promises:
             line = self._tickets.line_of(key)
             if line is None or not line.out:
                 continue
-            free = line.kept_free_s(now, seq, policy.burst / rate) * rate
+            free = line.kept_free_s(now, seq, self._store.most(key, policy) / rate) * rate
             lacking = free + cost - self._store.level(key, policy, now)
             if free and lacking > ROUNDING_S * rate:
                 wait_s, label = max(ROUNDING_S, lacking / rate), policy.label

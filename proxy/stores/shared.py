@@ -79,6 +79,11 @@ class SharedStore(Store):
         bucket = self._buckets.get(key)
         return policy.rate_per_s if bucket is None else bucket.own_rate
 
+    def most(self, key: str, policy: BucketPolicy) -> float:
+        """What the slice can hold."""
+        bucket = self._buckets.get(key)
+        return policy.burst if bucket is None else bucket.most
+
     def in_flight(self, key: str) -> int:
         """Permits that this replica's calls hold under one cap."""
         permits = self._caps.get(key)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from proxy.core.book import GRACE_S
+from proxy.core.claims import Claims
 from proxy.core.events import Admitted, Returned
 from proxy.core.policy import BucketPolicy, Per
 from proxy.core.promises import UNBOOKED_S
@@ -446,3 +449,14 @@ def test_what_takes_longer_than_can_be_told_is_told_again(story: Story) -> None:
     story >> arrives("b") << refused("b", Reason.BUCKET_EMPTY)
     assert UNBOOKED_S <= told(story, "b") <= LONGEST_RETRY_AFTER_S
     assert story.told["b"].come_back
+
+
+def test_who_is_shed_is_counted_among_those_who_asked(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica's part of a shared bucket is cut by how many ask it, not by how many it can serve."""
+    story.buckets(bucket(1.0, per=Per.ROUTE)).queue(1, max_age_s=10.0).shed_at(2.0, 0.5, 0.5)
+    asked: list[Claims] = []
+    monkeypatch.setattr(story.gate.store, "asked", lambda claims, _now: asked.append(claims))
+    story >> arrives("a") << admitted("a")
+    story >> arrives("b") << waits("b")
+    story >> arrives("c") << refused("c", Reason.SHED)
+    assert len(asked) == 3

@@ -356,3 +356,15 @@ def test_who_was_alone_tells_all_it_knows_however_much_that_is() -> None:
         other.offer(claims(quotas=((key, policy),)))
     fleet.run(fleet.now + 1.0)
     assert len(fleet.granted) == 2 * len(callers)
+
+
+def test_while_a_trip_is_on_its_way_a_slice_is_what_it_was() -> None:
+    """What is promised in that moment is counted by its rate, not by that of all replicas together."""
+    story = Buckets(rate=400.0, burst=400.0, replicas=4, load=1.5)
+    story.fleet.run(10.0)
+    (bucket,) = story.fleet.replicas[0].holdings.buckets.values()
+    before = bucket.own_rate, bucket.most
+    assert before[0] < 200.0
+    assert before[1] < 200.0
+    bucket.ask(story.fleet.replicas[0].clock)
+    assert (bucket.own_rate, bucket.most) == before
