@@ -21,15 +21,16 @@ LEAST_KEPT: Final = 0.5
 class Ticket:
     """One booked return. `due_at` in monotonic seconds; after `until` its place is given up.
 
-    `step_s` is the time in which room for it comes. `told` is what was said when it was sold (reason, scope,
-    limit of the `Refusal`): whoever asks again before the time hears the same. `is_kept` is known once it is
-    no longer open, and None where it was given back.
+    `step_s` is the time in which room for it comes, where `part` of all that refills is that of this process.
+    `told` is what was said when it was sold (reason, scope, limit of the `Refusal`): who asks again before
+    the time hears the same. `is_kept` is known once it is no longer open, and None where it was given back.
     """
 
-    __slots__ = ("after", "book", "due_at", "is_kept", "is_open", "step_s", "told", "until", "wait_s")
+    __slots__ = ("after", "book", "due_at", "is_kept", "is_open", "part", "step_s", "told", "until", "wait_s")
 
     def __init__(self, book: Book, due_at: float, step_s: float, now: float) -> None:
         self.step_s = step_s
+        self.part = 1.0
         self.after = 0  # how many had begun to wait when it was sold
         self.told: tuple[Reason, str, str] | None = None
         self.book = book

@@ -97,9 +97,10 @@ class Shortfall:
     when a permit returns. `step_s` is how much later one more call in line would go. Of a full cap, `slots`
     is how many permits it has. `kept`: it is there, but not for this one; after `look_s` it may be, if whom
     it is kept for has not come. `pending`: a store that is far away has been asked, and answers in a moment.
+    `part` of what refills is this process's just now: by that its seconds are counted.
     """
 
-    __slots__ = ("kept", "key", "label", "look_s", "pending", "reason", "slots", "step_s", "wait_s")
+    __slots__ = ("kept", "key", "label", "look_s", "part", "pending", "reason", "slots", "step_s", "wait_s")
 
     def __init__(
         self,
@@ -112,8 +113,10 @@ class Shortfall:
         kept: bool = False,
         pending: bool = False,
         look_s: float = NEVER,
+        part: float = 1.0,
     ) -> None:
         self.look_s = look_s
+        self.part = part
         self.key = key
         self.reason = reason
         self.wait_s = wait_s

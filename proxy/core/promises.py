@@ -70,13 +70,14 @@ class Promises:
             line = self._tickets.line_of(key)
             if line is None or not line.out:
                 continue
-            free = line.kept_free_s(now, seq, self._store.most(key, policy) / rate) * rate
+            part = rate / policy.rate_per_s
+            free = line.kept_free_s(now, seq, self._store.most(key, policy) / rate, part) * rate
             lacking = free + cost - self._store.level(key, policy, now)
             if free and lacking > ROUNDING_S * rate:
                 wait_s, label = max(ROUNDING_S, lacking / rate), policy.label
                 look_s = max(ROUNDING_S, line.lapses_at(now) - now)
                 step_s, empty = cost / rate, Reason.BUCKET_EMPTY
-                kept = Shortfall(key, empty, wait_s, step_s, label, kept=True, look_s=look_s)
+                kept = Shortfall(key, empty, wait_s, step_s, label, kept=True, look_s=look_s, part=part)
                 found = kept if found is None else longer(found, kept)
         return found
 
@@ -116,7 +117,8 @@ class Promises:
         limit = limit or shortfall.label
         if shortfall.reason is Reason.CAP_REACHED:
             return self.crowded(reason, scope, call, target, ready_s, now, limit, shortfall)
-        return self.in_line(reason, scope, ready_s, shortfall.step_s, now, limit, call, shortfall.key)
+        step_s, key, part = shortfall.step_s, shortfall.key, shortfall.part
+        return self.in_line(reason, scope, ready_s, step_s, now, limit, call, key, part)
 
     def crowded(
         self,
@@ -164,6 +166,7 @@ class Promises:
         limit: str = "",
         call: Call | None = None,
         key: str = "",
+        part: float = 1.0,
     ) -> Refusal:
         """Refused until a time that is known: the next instant in its line.
 
@@ -178,7 +181,7 @@ class Promises:
                 told_s = _at_most_55(self._instants.distinct(at, now) - now)
                 return Refusal(reason, scope, told_s, limit, come_back=False)
         patience_s = float("inf") if call is None else call.until - now
-        sold = self._tickets.line(key or scope, now).book(earliest_s, step_s, now, patience_s)
+        sold = self._tickets.line(key or scope, now).book(earliest_s, step_s, now, patience_s, part)
         if sold is not None:
             return self._told(sold, reason, scope, limit, now)
         least_s, is_long = UNBOOKED_S, earliest_s >= LONGEST_RETRY_AFTER_S - ROUNDING_S

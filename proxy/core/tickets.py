@@ -68,20 +68,26 @@ class Line(Book):
         return _held_until(self._held[0]) if self._held else float("inf")
 
     def book(
-        self, earliest_s: float, step_s: float, now: float, patience_s: float = float("inf")
+        self,
+        earliest_s: float,
+        step_s: float,
+        now: float,
+        patience_s: float = float("inf"),
+        part: float = 1.0,
     ) -> Ticket | None:
         """A ticket `earliest_s` from now at the soonest, and a step after the last.
 
         None beyond 55 seconds, or beyond `patience_s`.
 
         `earliest_s` is when there is room for one call, were nobody else told; `step_s` how much later
-        there is room for the next.
+        there is room for the next, of that `part` of the refill which is this process's now.
         """
         self.expire(now)
         at = self.next_after(earliest_s, step_s / self._oversold, now, patience_s)
         if at is None:
             return None
         ticket = self._sell(at, step_s, now)
+        ticket.part = part
         self._held.append(ticket)
         return ticket
 
@@ -97,24 +103,25 @@ class Line(Book):
         self._last = at
         return at
 
-    def kept_free_s(self, now: float, seq: float, burst_s: float = float("inf")) -> float:
+    def kept_free_s(self, now: float, seq: float, burst_s: float = float("inf"), part: float = 1.0) -> float:
         """How much the `seq`th to wait must leave for those with an older ticket, in seconds of the refill.
 
         Of all that is due just now so much as is likely to be asked for, and no more than a part of a burst,
         which takes `burst_s` to refill, and in which there is to be room for somebody else. Where most come,
         for one of them in any case; and so much that what refills until the next is due makes up for it, for
-        those after it are a step apart, in which their own refills.
+        those after it are a step apart, in which their own refills. `part` is as for `book`, but now.
         """
         self._let_go(now)
         due_s = first_s = next_s = 0.0
         for ticket in self._held:
             if not ticket.is_open or ticket.after >= seq:
                 continue
+            step_s = ticket.step_s * ticket.part / part
             if ticket.due_at > now:
-                next_s = max(0.0, ticket.step_s - (ticket.due_at - now))
+                next_s = max(0.0, step_s - (ticket.due_at - now))
                 break
-            first_s = first_s or ticket.step_s
-            due_s += ticket.step_s
+            first_s = first_s or step_s
+            due_s += step_s
         held_s = min(self.kept * due_s, HELD_SHARE * burst_s, max(0.0, burst_s - first_s))
         return max(first_s, held_s) + next_s if self.kept >= LEAST_KEPT else held_s
 

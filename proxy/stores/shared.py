@@ -179,8 +179,9 @@ class SharedStore(Store):
             return
         if cost > bucket.bound:
             bucket.want_dear(cost)
-        wait_s = bucket.wait_s(cost, now)
-        lack.wait(Shortfall(key, Reason.BUCKET_EMPTY, wait_s, bucket.step_s(cost), policy.label))
+        wait_s, step_s = bucket.wait_s(cost, now), bucket.step_s(cost)
+        part = bucket.own_rate / policy.rate_per_s
+        lack.wait(Shortfall(key, Reason.BUCKET_EMPTY, wait_s, step_s, policy.label, part=part))
 
     def _look_at_quota(self, lack: _Lack, key: str, policy: QuotaPolicy, now: float) -> None:
         quota = self.holdings.quota(key, policy, now)

@@ -121,6 +121,13 @@ def test_the_place_of_who_does_not_come_is_given_up() -> None:
     assert line.idle(ticket.until + 0.01)
 
 
+def test_what_was_promised_by_a_small_part_of_the_refill_is_little_once_the_part_is_large() -> None:
+    line = Line()
+    assert line.book(1.0, 0.5, now=0.0, part=0.01) is not None  # of 200 a second it had two
+    assert line.kept_free_s(1.0, NEVER, part=0.01) == 0.5
+    assert line.kept_free_s(1.0, NEVER, part=0.5) == pytest.approx(0.01), "one call, of a hundred a second"
+
+
 def test_of_many_who_are_due_so_much_is_kept_free_as_they_are_likely_to_ask_for() -> None:
     line = Line()
     for _ in range(40):
