@@ -20,7 +20,6 @@ import uvloop
 
 from loadtests.origin import RESPONSE, ByName
 
-"""Which attempt of which call this is, as `CALL.ATTEMPT`; a request without it is nobody's."""
 GRAIN_S: Final = 0.0005
 """Timers come to a millisecond; what is due within half of one is done, so that none is late on average."""
 BACKLOG: Final = 4096
@@ -151,7 +150,10 @@ class Upstream:
 
 
 class Connection(ByName):
-    """One connection: a call begins when its body is complete. A second before the answer ends it."""
+    """One connection: a call begins when its body is complete. A second before the answer ends it.
+
+    Its name says which attempt of which call it is, as `CALL.ATTEMPT`; one without a name is nobody's.
+    """
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream

@@ -18,7 +18,13 @@ from loadtests.program import finish, parser_of, write_json
 from loadtests.replicas import litellm
 from loadtests.replicas.__main__ import Scenario, play_all
 from loadtests.replicas.bucket import SETTLED_S, why_void
-from loadtests.replicas.exactness import in_flight, mean_in_flight, rate_between, worst_of_length
+from loadtests.replicas.exactness import (
+    in_flight,
+    mean_in_flight,
+    rate_between,
+    reached_after,
+    worst_of_length,
+)
 from loadtests.replicas.plans import Yaml, load, yaml
 from loadtests.replicas.site import Action, Program, Replica, Run, Stream, build, ours, site
 from loadtests.replicas.table import Rows
@@ -241,12 +247,7 @@ def promises(records: Sequence[Sequence[Any]]) -> tuple[int, int]:
 
 def back_in_flight(curve: Sequence[tuple[float, int]], since: float, least: float, until: float) -> float:
     """From `since`: the seconds until so many are in flight again, in the mean of OVER_S; inf: never."""
-    step_s, at = 0.05, since
-    while at + OVER_S <= until:
-        if mean_in_flight(curve, at, at + OVER_S) >= least:
-            return at - since
-        at += step_s
-    return float("inf")
+    return reached_after(partial(mean_in_flight, curve), since, least, until, OVER_S)
 
 
 def scenarios(peer: Path | None, setup: str, *, quick: bool) -> dict[str, Scenario]:

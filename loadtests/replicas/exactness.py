@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 Span = tuple[float, float]
 
@@ -57,9 +58,16 @@ def rate_between(instants: Sequence[float], from_at: float, to_at: float) -> flo
 
 def back_after(instants: Sequence[float], since: float, rate: float, until: float, over_s: float) -> float:
     """From `since`: the seconds until so many come again, measured over `over_s` from then on; inf: never."""
+    return reached_after(partial(rate_between, instants), since, rate, until, over_s)
+
+
+def reached_after(
+    measured: Callable[[float, float], float], since: float, least: float, until: float, over_s: float
+) -> float:
+    """From `since`: the seconds until so much is `measured` over `over_s` from then on; inf: never."""
     step_s, at = 0.05, since
     while at + over_s <= until:
-        if rate_between(instants, at, at + over_s) >= rate:
+        if measured(at, at + over_s) >= least:
             return at - since
         at += step_s
     return float("inf")

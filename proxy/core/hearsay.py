@@ -30,11 +30,10 @@ class Hearsay:
         if replicas < 2:
             return None
         returns, used = self._outbox.take(max(1, MOST_HEARD // (replicas - 1)), now)
-        breakers = [(name, target.breaker) for name, target in self._gate.targets.items()]
         down = {
-            name: now - breaker.down_since
-            for name, breaker in breakers
-            if breaker is not None and breaker.down_since < NEVER
+            name: now - target.breaker.down_since
+            for name, target in self._gate.targets.items()
+            if target.breaker is not None and target.breaker.down_since < NEVER
         }
         return Hint(self._outbox.replica, returns, used, down) if returns or used or down else None
 
@@ -56,15 +55,11 @@ class Hearsay:
                 target.breaker.hear(said_at - for_s)
 
     def _expect(self, replica: str, told: Return, said_at: float, now: float) -> None:
-        due_at, ticket = said_at + told.due_in_s, self._guest(told, said_at, now)
+        due_at, place = said_at + told.due_in_s, told.place
+        ticket: Ticket | None = None
+        if place is not None:
+            was_told = (place.reason, place.scope, place.limit)
+            ticket = self._guests.expect(due_at, place.step_s, was_told, now)
         trace = Trace(told.digest, due_at, said_at + told.lives_s, told.tokens, ticket)
         trace.origin = (replica, told.number)
         self._repeats.heard(told.key, trace, now)
-
-    def _guest(self, told: Return, said_at: float, now: float) -> Ticket | None:
-        place = told.place
-        if place is None:
-            return None
-        return self._guests.expect(
-            said_at + told.due_in_s, place.step_s, (place.reason, place.scope, place.limit), now
-        )

@@ -63,10 +63,13 @@ class Patience:
         """One of this length came back in time, or did not: in the order in which they were sold."""
         span = span_of(wait_s)
         self._ended[span] += 1
-        weight = max(LEARN, 1.0 / self._ended[span])
-        self._kept[span] += weight * ((1.0 if kept else 0.0) - self._kept[span])
+        self._kept[span] += self._weight(span) * ((1.0 if kept else 0.0) - self._kept[span])
 
     def unlearn(self, wait_s: float) -> None:
         """One of this length was learnt as lost, and had come back in time."""
         span = span_of(wait_s)
-        self._kept[span] = min(1.0, self._kept[span] + max(LEARN, 1.0 / max(1, self._ended[span])))
+        self._kept[span] = min(1.0, self._kept[span] + self._weight(span))
+
+    def _weight(self, span: int) -> float:
+        """Of the newest."""
+        return max(LEARN, 1.0 / max(1, self._ended[span]))

@@ -74,10 +74,16 @@ class Promises:
             free = line.kept_free_s(now, seq, self._store.most(key, policy) / rate, part) * rate
             lacking = free + cost - self._store.level(key, policy, now)
             if free and lacking > ROUNDING_S * rate:
-                wait_s, label = max(ROUNDING_S, lacking / rate), policy.label
-                look_s = max(ROUNDING_S, line.lapses_at(now) - now)
-                step_s, empty = cost / rate, Reason.BUCKET_EMPTY
-                kept = Shortfall(key, empty, wait_s, step_s, label, kept=True, look_s=look_s, part=part)
+                kept = Shortfall(
+                    key,
+                    Reason.BUCKET_EMPTY,
+                    max(ROUNDING_S, lacking / rate),
+                    cost / rate,
+                    policy.label,
+                    kept=True,
+                    look_s=max(ROUNDING_S, line.lapses_at(now) - now),
+                    part=part,
+                )
                 found = kept if found is None else longer(found, kept)
         return found
 
