@@ -10,11 +10,11 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from proxy.admission import Admission
+from proxy.assembly import identity_of, table_of, upstream_of, upstreams_of, wiring
 from proxy.core.claims import Store
 from proxy.core.events import StoreMoved
 from proxy.core.gate import Gate
@@ -23,14 +23,10 @@ from proxy.core.outbox import Outbox
 from proxy.core.repeats import Repeats
 from proxy.core.state import GateState
 from proxy.core.survey import survey
-from proxy.dialects import dialect_named
 from proxy.dialects.fingerprint import Digests
-from proxy.identity import Identity, Standing, fingerprint
 from proxy.pipeline import Pipeline
 from proxy.recognise import Serving
-from proxy.routing import Route, Rung, Table, prefix_of
 from proxy.settings import Settings, to_policy
-from proxy.settings.retries import Retries as RetriesSection
 from proxy.stores.address import LIMITS, Address
 from proxy.stores.breakers import BreakerMachine
 from proxy.stores.contact import Contact
@@ -40,7 +36,7 @@ from proxy.stores.memory import MemoryStore
 from proxy.stores.shared import SharedStore
 from proxy.stores.standing import banner, not_ready
 from proxy.telemetry import Log, Telemetry
-from proxy.upstream import Retries, Upstream
+from proxy.upstream import Upstream
 from proxy.wire import Wire
 
 if TYPE_CHECKING:
@@ -124,11 +120,11 @@ class Proxy:
             name: upstreams[name]
             for name in settings.upstreams
             if name in upstreams
-            and _wiring(old, name) == _wiring(settings, name)
+            and wiring(old, name) == wiring(settings, name)
             and upstreams[name].is_current
         }
         # What can fail comes first: either all of it is followed or nothing.
-        fresh = {name: kept.get(name) or _upstream(name, settings) for name in settings.upstreams}
+        fresh = {name: kept.get(name) or upstream_of(name, settings) for name in settings.upstreams}
         policy = to_policy(settings)
         self.settings, self._upstreams = settings, fresh
         self._pipeline.serving = self._serving()
@@ -232,111 +228,3 @@ class Proxy:
             digests=self._digests,
             telemetry=self.telemetry,
         )
-
-
-def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
-    """The routes, ready to serve."""
-    routes = []
-    for route in settings.routes:
-        first = settings.upstreams[route.upstream]
-        prefix, names_tool = prefix_of(route.path)
-        rungs = [Rung(upstreams[route.upstream])]
-        for rung in route.fallback:
-            name = rung.upstream or route.upstream
-            foreign = urlsplit(settings.upstreams[name].url)[:2] != urlsplit(first.url)[:2]
-            rungs.append(Rung(upstreams[name], rung.model or "", foreign))
-        routes.append(
-            Route(
-                name=route.name,
-                prefix=prefix,
-                names_tool=names_tool,
-                dialect=dialect_named(first.dialect),
-                ladder=tuple(rungs),
-                counts_retries=bool(first.retry_budget),
-                refuse_as=route.mcp.refuse_as,
-                stop_status=route.stop_status,
-                counts_tokens=any(bucket.rate.unit == "tokens" for bucket in route.buckets),
-                retries=_retries(route.retries) if route.retries else None,
-            )
-        )
-    return Table(routes)
-
-
-def _retries(section: RetriesSection) -> Retries:
-    return Retries(
-        connect="connect" in section.when,
-        reset="reset" in section.when,
-        timeout="timeout" in section.when,
-        statuses=section.statuses,
-        every_call=section.calls == "all",
-        backoff_s=section.backoff_s,
-        longest_told_s=section.retry_after_s,
-    )
-
-
-def identity_of(settings: Settings) -> Identity:
-    """Who may do what, by the mark of its key."""
-    classes, callers = settings.priority.classes, settings.callers
-    top = callers.default.max_priority or classes[0]
-    known = {
-        fingerprint(caller.key.get_secret_value().encode()): Standing(
-            caller.name, classes.index(caller.max_priority or top), caller.weight
-        )
-        for caller in callers.known
-    }
-    return Identity(
-        identify=callers.identify,
-        known=known,
-        default=Standing("", classes.index(top), callers.default.weight),
-        priority_header=settings.priority.header,
-        classes=classes,
-        default_class=settings.priority.default,
-    )
-
-
-def upstreams_of(settings: Settings) -> dict[str, Upstream]:
-    """A client for each upstream; none connects before its first call."""
-    return {name: _upstream(name, settings) for name in settings.upstreams}
-
-
-def _upstream(name: str, settings: Settings) -> Upstream:
-    upstream = settings.upstreams[name]
-    return Upstream(
-        name,
-        upstream.url,
-        credentials={header: secret.get_secret_value() for header, secret in upstream.credentials.items()},
-        # Who identifies itself to us by a header of our own does not mean the provider to see it.
-        private=settings.callers.identify,
-        trusted_hops=settings.forwarded.trusted_hops,
-        connect_s=upstream.timeouts.connect_s,
-        first_byte_s=upstream.timeouts.first_byte_s,
-        idle_s=upstream.timeouts.idle_s,
-        total_s=upstream.timeouts.total_s,
-        stream_buffer_bytes=upstream.stream_buffer_bytes,
-        idle_for_s=upstream.connections.idle_for_s,
-        max_age_s=upstream.connections.max_age_s,
-        max_connections=upstream.connections.max,
-        ca=upstream.tls.ca,
-        cert=upstream.tls.cert,
-        key=upstream.tls.key,
-        verify=upstream.tls.verify,
-        http2=upstream.http2,
-        proxy=upstream.proxy.get_secret_value() or None,
-    )
-
-
-def _wiring(settings: Settings, name: str) -> tuple[object, ...]:
-    """What of an upstream's settings needs new connections when it changes."""
-    upstream = settings.upstreams[name]
-    return (
-        upstream.url,
-        upstream.credentials,
-        upstream.timeouts,
-        upstream.tls,
-        upstream.connections,
-        upstream.http2,
-        upstream.proxy,
-        upstream.stream_buffer_bytes,
-        settings.callers.identify,
-        settings.forwarded,
-    )

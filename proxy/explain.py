@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.app import identity_of, table_of, upstreams_of
+from proxy.assembly import identity_of, table_of, upstreams_of
 from proxy.core.call import Call
 from proxy.core.cap import UNBOUNDED
 from proxy.core.claims import Claims
@@ -17,7 +17,7 @@ from proxy.core.plan import claims_of
 from proxy.core.policy import CapPolicy, OnStoreFailure, Policy, QueuePolicy, RoutePolicy, UpstreamPolicy
 from proxy.core.target import Target
 from proxy.identity import Identity, Standing, deadline_s, run_of, sdk_says_retry
-from proxy.routing import Match
+from proxy.routing import Match, Route
 from proxy.settings import Settings, to_policy
 from proxy.settings.retries import Retries
 from proxy.settings.store import Store
@@ -57,10 +57,7 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
     yield f"caller     {standing.name}"
     yield f"run        {call.run}"
     yield f"lane       {route.name} / {policy.classes[call.rank]}"
-    if call.tool:
-        yield f"tool       {call.tool}"
-    elif match.route.dialect.needs_body(method.encode(), raw_path.encode()):
-        yield "tool       named in the body: caps and buckets of the tool come on top"
+    yield from _named(match.route, call, method, raw_path)
     if call.deadline != float("inf"):
         yield f"deadline   {call.deadline:g}s from now"
     if sdk_says_retry(headers):
@@ -82,6 +79,16 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
     if stated.retries is not None:
         yield from _retries(stated.retries)
     yield from _protection(target.policy)
+
+
+def _named(route: Route, call: Call, method: str, path: str) -> Iterator[str]:
+    """The tool, or where it will be named; the same for the model."""
+    if call.tool:
+        yield f"tool       {call.tool}"
+    elif route.dialect.needs_body(method.encode(), path.encode()):
+        yield "tool       named in the body: caps and buckets of the tool come on top"
+    elif route.reads_body:
+        yield "model      named in the body: what is per model is that one's"
 
 
 def _learnt(cap: CapPolicy) -> Iterator[str]:

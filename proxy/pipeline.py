@@ -125,6 +125,7 @@ class Pipeline:
         else:
             # One queue a call: a fallback has room now, or is none.
             may_wait = again is not None or rung is route.ladder[0]
+            arrival.goes_to(rung)
             if rung.model:  # to be rewritten: read before a permit is held
                 await wire.read_all(serving.peek_bytes, idle_s=rung.upstream.idle_s)
             verdict: Lease | Refusal | Waiter | None
@@ -193,7 +194,7 @@ class Pipeline:
             held = None
         if held is not None or not result.started:
             if result.outcome is not UNUSED:
-                call.paid = True  # for the next attempt
+                call.paid, call.paid_model = True, call.model  # for the next attempt
             return Failed(rung, result, held)
         self._remember(wire, arrival, result, serving)
         if not result.complete:

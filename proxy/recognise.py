@@ -12,11 +12,11 @@ from proxy.admission import Admission
 from proxy.core.call import Call
 from proxy.core.repeats import Key, Repeats, Trace
 from proxy.dialects import dialect_named
-from proxy.dialects.base import Answer, Ask, Malformed
+from proxy.dialects.base import Answer, Ask, Dialect, Malformed
 from proxy.dialects.fingerprint import Digests
 from proxy.dialects.tokens import estimate
 from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry, target_mark
-from proxy.routing import Match, Route, Table
+from proxy.routing import Match, Route, Rung, Table
 from proxy.telemetry import Telemetry
 from proxy.upstream import UnsendableRequest
 from proxy.wire import TooLarge, Wire
@@ -35,6 +35,10 @@ MOST_KEPT_BYTES: Final = 1024 * 1024
 
 MOST_TOOL_CHARS: Final = 128
 """Of a tool's name, as far as it is told apart. Precedent: MCP's own limit on tool names, 128."""
+
+MOST_MODEL_CHARS: Final = 128
+"""Of a model's name, as far as it is told apart. Azure's deployments have 64 at most, fine-tuned names of
+OpenAI about 80."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,11 @@ class Arrival:
         self.ask = ask
         self.key = key
         self.until = until
+
+    def goes_to(self, rung: Rung) -> None:
+        """It tries this rung now: by its model it is counted, where models are."""
+        if self.ask is not None:
+            self.call.model = (rung.model or self.ask.model)[:MOST_MODEL_CHARS]
 
     @property
     def exempt(self) -> bool:
@@ -102,6 +111,8 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
         ask: Ask | None = None
         if route.dialect.needs_body(wire.method, wire.path):
             ask = route.dialect.read(await wire.read_all(peek_bytes, idle_s=idle_s))
+        elif route.reads_body and wire.has_body and is_json(headers.get(b"content-type", b"")):
+            ask = read_if_any(route.dialect, await wire.read_all(peek_bytes, idle_s=idle_s))
         arrival = _arrival(wire, match, headers, ask, serving, now)
         trace: Trace | None = None
         if route.counts_retries:
@@ -117,6 +128,19 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
     except (Malformed, BadHeader, TooLarge) as error:
         return complaint(error, route, serving)
     return arrival
+
+
+def is_json(content_type: bytes) -> bool:
+    """May a body of this type be JSON? One of no type is read too, as most servers do."""
+    return not content_type or b"json" in content_type.lower()
+
+
+def read_if_any(dialect: Dialect, body: bytes) -> Ask:
+    """What a body asks for; nothing, where the dialect does not speak so: that is its upstream's to say."""
+    try:
+        return dialect.read(body)
+    except Malformed:
+        return Ask()
 
 
 def _unknown(serving: Serving) -> Answer:

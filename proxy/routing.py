@@ -45,7 +45,7 @@ class Route:
     `ladder` holds the first choice and then the fallbacks, which all speak `dialect`. `counts_retries` says
     whether its first upstream has a retry budget, so that repeats must be recognised; `counts_tokens` whether
     one of its buckets does, so that calls must be estimated and their answers read. `retries` is None where
-    no call is repeated by us.
+    no call is repeated by us. `reads_body`: what a body asks for is known before its call is decided.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Route:
     refuse_as: str = "result"
     stop_status: int = 400
     counts_tokens: bool = False
+    reads_body: bool = False
     retries: Retries | None = None
 
     @property

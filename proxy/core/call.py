@@ -14,17 +14,18 @@ class Call:
     `caller` and `run` are hashes or configured names, never a credential. `rank` counts from 0, the last
     class to be shed. `deadline` is in monotonic seconds: an answer that starts later is worthless.
     `is_retry` is true for a repeat that the retry budget pays for; a return that we ourselves asked for
-    (`Retry-After`) is none. `paid` is true once it has spent its caller's and its route's allowances: what
-    follows a failed attempt on another upstream spends them no second time. `tokens` is the estimate of what
-    the call costs, where its route has a bucket of tokens; 0.0 for a call that costs none. `going` is the
-    gate's, from `offer` on: it belongs to a run that is under way.
+    (`Retry-After`) is none. `paid` is true once it has spent its caller's and its route's allowances, and
+    those of `paid_model`: what follows a failed attempt on another upstream spends them no second time.
+    `model` is the one it goes to, where its route counts models; a fallback may name another. `tokens` is
+    the estimate of what the call costs, where its route has a bucket of tokens; 0.0 for a call that costs
+    none. `going` is the gate's, from `offer` on: it belongs to a run that is under way.
 
     A plain slotted object, not a dataclass: one is made for every request.
     """
 
     __slots__ = (
-        "arrived_at", "caller", "deadline", "going", "is_retry", "paid", "rank", "route", "run", "size",
-        "ticket", "tokens", "tool", "until", "weight",
+        "arrived_at", "caller", "deadline", "going", "is_retry", "model", "paid", "paid_model", "rank",
+        "route", "run", "size", "ticket", "tokens", "tool", "until", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +36,7 @@ class Call:
         arrived_at: float,
         run: str = "",
         tool: str = "",
+        model: str = "",
         rank: int = 0,
         deadline: float = float("inf"),
         is_retry: bool = False,
@@ -48,11 +50,13 @@ class Call:
         self.caller = caller
         self.run = run or caller
         self.tool = tool
+        self.model = model
         self.rank = rank
         self.arrived_at = arrived_at
         self.deadline = deadline
         self.is_retry = is_retry
         self.paid = False
+        self.paid_model = ""
         self.going = False
         self.weight = weight
         self.tokens = tokens

@@ -33,7 +33,7 @@ class Plans:
 
     def __init__(self) -> None:
         self._callers = NOBODY
-        self._known: dict[tuple[str, str, str, str, str, bool, bool, bool], Claims] = {}
+        self._known: dict[tuple[str, str, str, str, str, str, bool, bool, bool, bool], Claims] = {}
 
     def claims_of(self, call: Call, target: Target, route: RoutePolicy) -> Claims:
         """As the function of this name, with fresh claims that share their rows."""
@@ -42,9 +42,11 @@ class Plans:
             call.caller,
             call.run,
             call.tool,
+            call.model,
             route.name,
             target.name,
             call.paid,
+            call.paid_model == call.model,
             call.tokens > 0,
             pausable,
         )
@@ -97,7 +99,11 @@ def _keyed(policies: Iterable[P], call: Call, target: Target, route: RoutePolicy
     keyed = []
     for policy in policies:
         per = policy.per
-        if not (elsewhere if per is _UPSTREAM else call.paid):
+        if per is _UPSTREAM:
+            spent = elsewhere
+        else:
+            spent = call.paid and (per is not _MODEL or call.paid_model == call.model)
+        if not spent:
             keyed.append((f"{policy.key}|{_scope(per, call, target)}", policy))
     return keyed
 
@@ -111,11 +117,14 @@ def _scope(per: Per, call: Call, target: Target) -> str:
         return f"upstream:{target.name}"
     if per is _RUN:
         return f"run:{call.run}"
+    if per is _MODEL:
+        return f"model:{call.model}"
     return f"tool:{call.route}/{call.tool}"
 
 
 _CALLER: Final = Per.CALLER
 _RUN: Final = Per.RUN
 _ROUTE: Final = Per.ROUTE
+_MODEL: Final = Per.MODEL
 _UPSTREAM: Final = Per.UPSTREAM
 """For the speed of `is`, as `policy.TOKENS`."""

@@ -21,6 +21,7 @@ class Per(StrEnum):
     ROUTE = "route"
     UPSTREAM = "upstream"
     TOOL = "tool"
+    MODEL = "model"
 
 
 class Unit(StrEnum):

@@ -37,6 +37,7 @@ def route_faults(document: Document) -> Iterator[Fault]:
         yield from _retries(route, here, upstreams)
         yield from _tools(route, here, dialect)
         yield from _tokens(route, here, dialect)
+        yield from _models(route, here, dialect)
         yield from _shed(route, here, classes)
         queue = mapping(route.get("queue"))
         if queue.get("size") == 0 and queue.get("enforce") is False:
@@ -127,6 +128,19 @@ def _tokens(route: Mapping[str, object], here: Path, dialect: object) -> Iterato
                 yield (
                     (*path, at, "rate"),
                     f"calls of the dialect {dialect} cost no tokens that anybody tells; write requests",
+                )
+
+
+def _models(route: Mapping[str, object], here: Path, dialect: object) -> Iterator[Fault]:
+    """Models are counted where a body names one."""
+    if dialect not in ("mcp", "rest"):
+        return
+    for what in ("buckets", "quotas"):
+        for at, each in enumerate(items(route.get(what))):
+            if mapping(each).get("per") == "model":
+                yield (
+                    (*here, what, at, "per"),
+                    f"calls of the dialect {dialect} name no model; write another per",
                 )
 
 

@@ -41,8 +41,8 @@ def _model(value: object) -> str:
 
 
 Per = Annotated[
-    Literal["caller", "run", "route", "upstream", "tool"],
-    BeforeValidator(one_of("caller", "run", "route", "upstream", "tool", later=("model",))),
+    Literal["caller", "run", "route", "upstream", "tool", "model"],
+    BeforeValidator(one_of("caller", "run", "route", "upstream", "tool", "model")),
 ]
 ToolPer = Annotated[Literal["caller", "run", "tool"], BeforeValidator(one_of("caller", "run", "tool"))]
 RefuseAs = Annotated[Literal["result", "error", "http"], BeforeValidator(one_of("result", "error", "http"))]
@@ -79,7 +79,8 @@ class Bucket(Section):
         default="route",
         description=(
             "One count for each caller, run or tool, for the route, or for the upstream: the provider's own "
-            "allowance, shared by all routes that state it."
+            "allowance, shared by all routes that state it. Or for each model that bodies name, which are "
+            "then read before a call is decided, and refused above `peek`."
         ),
     )
     enforce: Switch = Field(default=True, description=DRY_RUN)

@@ -17,8 +17,8 @@ def route(**policies: object) -> RoutePolicy:
     return RoutePolicy("chat", QUEUE, (2.0,), **policies)  # type: ignore[arg-type]
 
 
-def call(tool: str = "", run: str = "") -> Call:
-    return Call(route="chat", caller="ann", run=run, tool=tool, arrived_at=0.0)
+def call(tool: str = "", run: str = "", model: str = "") -> Call:
+    return Call(route="chat", caller="ann", run=run, tool=tool, model=model, arrived_at=0.0)
 
 
 def test_every_call_claims_a_permit_of_its_upstream() -> None:
@@ -32,13 +32,14 @@ def test_a_route_with_a_cap_of_its_own_is_claimed_too() -> None:
 
 def test_each_allowance_is_counted_under_whose_it_is() -> None:
     buckets = tuple(bucket(1.0, per=per, key="k") for per in Per)
-    claims = claims_of(call(tool="search", run="r1"), TARGET, route(buckets=buckets))
+    claims = claims_of(call(tool="search", run="r1", model="m1"), TARGET, route(buckets=buckets))
     assert [key for key, _ in claims.buckets] == [
         "k|caller:ann",
         "k|run:r1",
         "k|route:chat",
         "k|upstream:api",
         "k|tool:chat/search",
+        "k|model:m1",
     ]
 
 
