@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from proxy.core.brownout import Brownout
+from proxy.core.in_a_row import FEWEST_IN_A_ROW, InARow
 from proxy.core.policy import BreakerPolicy
 from proxy.core.ramp import Ramp
 from proxy.core.rounding import NEVER, wait_until
@@ -28,9 +29,6 @@ HALF_OPEN: Final = "half-open"
 
 UNCOUNTED: Final = -1
 """The turn of a call that the breaker would have refused, were it not in dry run."""
-
-FEWEST_IN_A_ROW: Final = 5
-"""So many calls in a row must fail at least, whatever `minimum_calls` is (Envoy: `consecutive_5xx`)."""
 
 LEAST_TOLD_S: Final = 1.0
 """An outage may be over in a second."""
@@ -67,9 +65,8 @@ class Breaker:
     """
 
     __slots__ = (
-        "_count", "_down_since", "_good", "_good_at", "_machine", "_out", "_policy", "_probe_at", "_rumour",
-        "_run", "_turn", "brownout", "in_flight", "phase", "proven", "ramp", "recovered_at", "silence",
-        "window",
+        "_count", "_down_since", "_good", "_machine", "_out", "_policy", "_probe_at", "_row", "_rumour",
+        "_turn", "brownout", "in_flight", "phase", "proven", "ramp", "recovered_at", "silence", "window",
     )  # fmt: skip
 
     def __init__(self, policy: BreakerPolicy, machine: Machine) -> None:
@@ -83,8 +80,7 @@ class Breaker:
         self.in_flight = 0
         self._count = 0  # of moves and probes, for turns of which no two are alike
         self._turn = 0  # of the calls that begin in this phase; a probe has one of its own, which is greater
-        self._run = 0  # calls that began after the last good answer and failed
-        self._good_at = float("-inf")  # the last good answer
+        self._row = InARow()
         self._good = 0  # calls of this recovery that were answered
         self._out: dict[int, float] = {}  # probes that may be answered yet: turn → when it went
         self._probe_at = 0.0  # when the next may go
@@ -127,9 +123,14 @@ class Breaker:
     def wait_s(self, now: float, rank: int = 0, is_retry: bool = False) -> float:
         """0.0 when a call of this class may go now; else seconds until it may go as a probe.
 
+        While nobody is answered any more a retry waits too, though it is closed yet: others tell how it is.
         In dry run every call may go.
         """
-        return 0.0 if self.phase != OPEN or not self._policy.enforce else self.due_s(now, rank, is_retry)
+        if not self._policy.enforce or (self.phase != OPEN and not is_retry):
+            return 0.0
+        if self.phase == OPEN:
+            return self.due_s(now, rank, is_retry)
+        return self._row.retry_s(now)
 
     def due_s(self, now: float, rank: int = 0, is_retry: bool = False) -> float:
         """The same, as it is or would be enforced.
@@ -153,8 +154,8 @@ class Breaker:
         and new calls then go: but were all told the time of the next probe, each would come, one would go,
         and a client of three attempts would have made them within a second.
         """
-        lasted_s = max(LEAST_TOLD_S, now - self._down_since)
-        return max(wait_s, min(lasted_s, self._policy.open_for_s))
+        lasted_s = now - self._down_since if self.phase == OPEN else 0.0
+        return max(wait_s, min(max(LEAST_TOLD_S, lasted_s), self._policy.open_for_s))
 
     def browns_out(self, rank: int, now: float) -> bool:
         """Is this call of a class one of those that are not sent, because so few are accepted?"""
@@ -172,7 +173,7 @@ class Breaker:
     def notice(self, now: float) -> str | None:
         """Is it silent, or down elsewhere? Returns why the breaker moved. Ask before each call."""
         rumour, self._rumour = self._rumour, NEVER
-        if rumour < NEVER and self.phase == CLOSED and self._good_at < rumour:
+        if rumour < NEVER and self.phase == CLOSED and self._row.good_at < rumour:
             self._trip(now, proven=False)
             self._down_since = rumour
             return "down at another replica"
@@ -257,7 +258,7 @@ class Breaker:
         if good:
             taught_s = None if outcome is OVERLOADED else silent_s
             return None if answered else self._answered(turn, taught_s, now)
-        if not answered and began_at >= self._good_at:
+        if not answered and began_at >= self._row.good_at:
             self.silence.left(silent_s, self._policy.slow_call_s)
         return self._failed(failed=failed, began_at=began_at, now=now) if failed or slow else None
 
@@ -266,8 +267,7 @@ class Breaker:
         return turn == self._turn or (turn > self._turn and self.phase == OPEN)
 
     def _answered(self, turn: int, silent_s: float | None, now: float) -> str | None:
-        self._run = 0
-        self._good_at = now
+        self._row.answered(now)
         self.silence.broken(silent_s)
         phase = self.phase
         if self.ramp.on:
@@ -297,12 +297,11 @@ class Breaker:
             return "a probe failed"
         if self.ramp.on:
             self.ramp.failed()
-        # Most of those that one accident cut began before the last good answer, and say nothing of the next.
-        if failed and began_at >= self._good_at:
-            self._run += 1
+        if failed:
+            self._row.failed(began_at, now)
         window = self.window
-        if self._run >= max(FEWEST_IN_A_ROW, policy.minimum_calls):
-            why = f"{self._run} calls in a row failed"
+        if self._row.count >= max(FEWEST_IN_A_ROW, policy.minimum_calls):
+            why = f"{self._row.count} calls in a row failed"
         elif window.calls < policy.minimum_calls:
             return None
         elif window.failed / window.calls >= policy.failure_ratio:
@@ -334,7 +333,8 @@ class Breaker:
     def _move(self, phase: str) -> None:
         if OPEN in (phase, self.phase):  # from half-open to closed the same calls go on
             self._begin_turn()
-        self._run = self._good = 0
+        self._row.forget()
+        self._good = 0
         self._out.clear()
         self.window = Window(self._policy.window_s)
         self.brownout.forget_all()

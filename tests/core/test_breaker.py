@@ -134,6 +134,27 @@ def test_fewer_than_five_in_a_row_are_an_accident_whatever_the_minimum_is() -> N
     assert breaker.phase == "open"
 
 
+def test_while_nobody_is_answered_any_more_retries_wait_and_first_attempts_tell() -> None:
+    breaker = closed(minimum_calls=20, failure_ratio=1.0)
+    run(breaker, *[FAILED] * 4, at=1.0)
+    assert breaker.wait_s(1.0, is_retry=True) == 0.0, "an accident: its retry is welcome"
+    run(breaker, FAILED, at=1.5)
+    assert breaker.phase == "closed"
+    assert breaker.wait_s(1.6) == 0.0
+    wait_s = breaker.wait_s(1.6, is_retry=True)
+    assert wait_s == pytest.approx(0.9)
+    assert breaker.told_s(wait_s, 1.6) == 1.0, "it is not an outage yet, and nobody knows how long it lasts"
+    assert breaker.wait_s(2.5, is_retry=True) == 0.0, "nobody else has asked for a second: it may"
+    run(breaker, OK, at=1.7)
+    assert breaker.wait_s(1.7, is_retry=True) == 0.0
+
+
+def test_in_dry_run_a_retry_waits_for_nobody() -> None:
+    breaker = closed(minimum_calls=20, failure_ratio=1.0, enforce=False)
+    run(breaker, *[FAILED] * 9, at=1.0)
+    assert breaker.wait_s(1.0, is_retry=True) == 0.0
+
+
 def test_calls_that_an_accident_cut_at_once_are_no_row() -> None:
     # A worker of the upstream died with forty streams: they began before the last good answer.
     breaker = closed(minimum_calls=4)
