@@ -33,8 +33,9 @@ EARLY_S: Final = 0.1
 TELLING_BYTES: Final = 64 * 1024
 """From this length on, two bodies of one length are taken for the same one."""
 
-TRACES_PER_KEY: Final = 64
-"""Equal calls of one caller that can be told apart by number only."""
+TRACES_PER_KEY: Final = 512
+"""Calls of one caller and one length that can be away at once and be known again: so many agents share a key.
+To look through them takes ten microseconds."""
 
 
 Key = tuple[str, str, bytes, int]
@@ -85,15 +86,15 @@ class _Row:
     """The traces of one key, oldest first.
 
     One of them may have ended from `first_end` on, and may invite from `first_due` on; no sooner. `tickets`
-    of them have one, or had.
+    of them have one, or had, and `marked` have a digest, or had.
     """
 
-    __slots__ = ("first_due", "first_end", "tickets", "traces")
+    __slots__ = ("first_due", "first_end", "marked", "tickets", "traces")
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []
         self.first_due = float("inf")
-        self.tickets = 0
+        self.tickets = self.marked = 0
         self.first_end = float("inf")
 
     def is_awaited(self, now: float) -> bool:
@@ -175,6 +176,8 @@ class Repeats:
         row = self._living(key, now)
         if row is None or not row.traces:
             return False
+        if not row.marked:
+            return False
         traces = row.traces
         if row.tickets and any(trace.digest is not None and trace.is_awaited(now) for trace in traces):
             return True  # a place is kept for that very call
@@ -241,6 +244,7 @@ class Repeats:
         shelf.count -= len(row.traces) - len(alive)
         row.traces = alive
         row.tickets = sum(trace.ticket is not None for trace in alive)
+        row.marked = sum(trace.digest is not None for trace in alive)
         row.first_end = min((trace.until for trace in alive), default=float("inf"))
         if alive:
             return row
@@ -261,6 +265,7 @@ class Repeats:
         row.first_end = min(row.first_end, trace.until)
         row.first_due = min(row.first_due, trace.due_at)
         row.tickets += trace.ticket is not None
+        row.marked += trace.digest is not None
         recent.put(key, row)
         self._forget_ended(now)
         while recent.count > MOST:
