@@ -71,10 +71,11 @@ conformance: $(INSTALLED) ## Run the relay's conformance cases and print the tab
 	@echo "Running the conformance cases of the relay"
 	@$(BIN)/python -m pytest -n auto -q tests/relay $(PYTEST_ARGS)
 
-fuzz: $(INSTALLED_FUZZ) ## Fuzz the reader of upstreams' answers for a minute, guided by coverage (atheris)
-	@echo "Fuzzing the reader of answers; FUZZ_ARGS=-max_total_time=600 goes on for longer"
+fuzz: $(INSTALLED_FUZZ) ## Fuzz the readers of upstreams' answers and of bodies, a minute each, guided by coverage (atheris)
+	@echo "Fuzzing the readers of answers and of bodies; FUZZ_ARGS=-max_total_time=600 goes on for longer"
 	@mkdir -p build
-	@exec $(BIN)/python -m tests.fuzz.fuzz_answer -max_total_time=60 -artifact_prefix=build/fuzz- $(FUZZ_ARGS)
+	@$(BIN)/python -m tests.fuzz.fuzz_answer -max_total_time=60 -artifact_prefix=build/fuzz- $(FUZZ_ARGS)
+	@exec $(BIN)/python -m tests.fuzz.fuzz_dialects -max_total_time=60 -artifact_prefix=build/fuzz- $(FUZZ_ARGS)
 
 test-compiled: $(COMPILED_STAMP) ## Run the tests that see the proxy from outside against the compiled build
 	@echo "Running the black-box tests against the compiled build"
