@@ -187,6 +187,7 @@ control    {control}  (/healthz /readyz /metrics /state)
 Point an agent at it:
   export OPENAI_BASE_URL={data}/openai/v1 OPENAI_API_KEY=any
   export ANTHROPIC_BASE_URL={data}/anthropic ANTHROPIC_API_KEY=any
+  export GOOGLE_GEMINI_BASE_URL={data}/gemini GEMINI_API_KEY=any
   a REST tool:  {data}/tools/search?q=backpressure
   an MCP URL:   {data}/mcp
 

@@ -17,7 +17,7 @@ from proxy.core.plan import claims_of
 from proxy.core.policy import CapPolicy, OnStoreFailure, Policy, QueuePolicy, RoutePolicy, UpstreamPolicy
 from proxy.core.target import Target
 from proxy.identity import Identity, Standing, deadline_s, run_of, sdk_says_retry
-from proxy.routing import Match, Route
+from proxy.routing import Match
 from proxy.settings import Settings, to_policy
 from proxy.settings.retries import Retries
 from proxy.settings.store import Store
@@ -57,7 +57,7 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
     yield f"caller     {standing.name}"
     yield f"run        {call.run}"
     yield f"lane       {route.name} / {policy.classes[call.rank]}"
-    yield from _named(match.route, call, method, raw_path)
+    yield from _named(match, call, method, raw_path)
     if call.deadline != float("inf"):
         yield f"deadline   {call.deadline:g}s from now"
     if sdk_says_retry(headers):
@@ -81,13 +81,17 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
     yield from _protection(target.policy)
 
 
-def _named(route: Route, call: Call, method: str, path: str) -> Iterator[str]:
+def _named(match: Match, call: Call, method: str, path: str) -> Iterator[str]:
     """The tool, or where it will be named; the same for the model."""
+    dialect = match.route.dialect
+    model = dialect.model_in(match.rest)
     if call.tool:
         yield f"tool       {call.tool}"
-    elif route.dialect.needs_body(method.encode(), path.encode()):
+    elif dialect.needs_body(method.encode(), path.encode()):
         yield "tool       named in the body: caps and buckets of the tool come on top"
-    elif route.reads_body:
+    elif model:
+        yield f"model      {model}" + (", streamed" if dialect.streams(match.rest) else "")
+    elif match.route.reads_body:
         yield "model      named in the body: what is per model is that one's"
 
 
@@ -149,6 +153,7 @@ def _call(match: Match, identity: Identity, standing: Standing, headers: dict[by
         tool=match.tool,
         rank=identity.rank(headers, standing)[0],
         arrived_at=0.0,
+        model=match.ask.model if match.ask is not None else "",
         deadline=deadline_s(headers)[1],
     )
 

@@ -24,7 +24,8 @@ MOST_MARGIN_S: Final = 1.0
 
 LONGEST_DEADLINE_MS: Final = 7 * 24 * 3600 * 1000
 
-SDK_TIMEOUTS: Final = (b"x-stainless-read-timeout", b"x-stainless-timeout")
+SDK_TIMEOUTS: Final = (b"x-stainless-read-timeout", b"x-stainless-timeout", b"x-server-timeout")
+"""In seconds: of OpenAI's and Anthropic's SDKs, and of Google's (google-genai), which rounds it up."""
 
 
 class BadHeader(ValueError):

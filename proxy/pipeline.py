@@ -90,8 +90,8 @@ class Pipeline:
         failed: Failed | None = None  # the first that did
         try:
             for rung in arrival.route.ladder:
-                if rung.model and (wire.length is None or wire.length > serving.peek_bytes):
-                    continue  # too large to be rewritten for another model, or nobody knows
+                if rung.model and _is_too_large(wire, arrival, serving):
+                    continue
                 said = await self._try(wire, arrival, rung, serving)
                 if said is None:
                     return
@@ -126,7 +126,7 @@ class Pipeline:
             # One queue a call: a fallback has room now, or is none.
             may_wait = again is not None or rung is route.ladder[0]
             arrival.goes_to(rung)
-            if rung.model:  # to be rewritten: read before a permit is held
+            if rung.model and _rewrites(arrival):  # read before a permit is held
                 await wire.read_all(serving.peek_bytes, idle_s=rung.upstream.idle_s)
             verdict: Lease | Refusal | Waiter | None
             verdict = serving.admission.enter(call, name, may_wait=may_wait)
@@ -278,6 +278,16 @@ class Pipeline:
         wire.answer(answer.status, answer.headers, answer.body)
 
 
+def _rewrites(arrival: Arrival) -> bool:
+    """Must the body be changed to ask another model?"""
+    return arrival.route.dialect.model_in_body(arrival.rest)
+
+
+def _is_too_large(wire: Wire, arrival: Arrival, serving: Serving) -> bool:
+    """Is the body, which must be changed to ask another model, too large for that, or does nobody know?"""
+    return _rewrites(arrival) and (wire.length is None or wire.length > serving.peek_bytes)
+
+
 def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     """What to send to a rung's upstream. Raises Malformed.
 
@@ -285,8 +295,11 @@ def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     the answer will be read for them as it passes.
     """
     body = wire.arrived_whole() if wire.is_here(SMALL_BYTES) else wire.body
+    rest = arrival.rest
     if rung.model:
-        body = arrival.route.dialect.with_model(wire.body or b"", rung.model)
+        named = (wire.body or b"") if _rewrites(arrival) else None
+        rest, renamed = arrival.route.dialect.with_model(rest, named, rung.model)
+        body = body if named is None else renamed
     headers = wire.headers
     if rung.foreign:
         headers = [field for field in headers if field[0] not in CREDENTIALS]
@@ -295,7 +308,7 @@ def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
         wire.meter = Meter()
     return Request(
         method=wire.method,
-        target=rung.upstream.target(arrival.rest, wire.query),
+        target=rung.upstream.target(rest, wire.query),
         headers=headers,
         body=body,
         length=wire.length if body is None else len(body),

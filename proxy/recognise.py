@@ -21,9 +21,6 @@ from proxy.telemetry import Telemetry
 from proxy.upstream import UnsendableRequest
 from proxy.wire import TooLarge, Wire
 
-SESSION_METHODS: Final = frozenset({b"GET", b"DELETE"})
-"""How an MCP session's event stream is opened, and how the session ends."""
-
 PEEKED_BYTES: Final = 64 * 1024
 """Of a body up to this size that has arrived, the output it allows is read; above, that costs too much."""
 
@@ -84,7 +81,7 @@ class Arrival:
         """
         if self.ask is not None:
             return self.ask.exempt
-        return self.route.dialect.name == "mcp" and self.method in SESSION_METHODS
+        return self.route.dialect.is_session(self.method)
 
     @property
     def opens(self) -> bool:
@@ -108,10 +105,12 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
         return complaint(UnsendableRequest("The path leads out of its route."), route, serving)
     peek_bytes, idle_s = serving.peek_bytes, route.ladder[0].upstream.idle_s
     try:
-        ask: Ask | None = None
+        ask = match.ask
         if route.dialect.needs_body(wire.method, wire.path):
             ask = route.dialect.read(await wire.read_all(peek_bytes, idle_s=idle_s))
-        elif route.reads_body and wire.has_body and is_json(headers.get(b"content-type", b"")):
+        elif (
+            route.reads_body and ask is None and wire.has_body and is_json(headers.get(b"content-type", b""))
+        ):
             ask = read_if_any(route.dialect, await wire.read_all(peek_bytes, idle_s=idle_s))
         arrival = _arrival(wire, match, headers, ask, serving, now)
         trace: Trace | None = None

@@ -5,15 +5,10 @@ To another rung of its route's ladder, or once more to the same (`retries:`). `p
 
 from __future__ import annotations
 
-from typing import Final
-
 from proxy.recognise import Arrival
 from proxy.routing import Rung
 from proxy.upstream import SAFE_METHODS, Held, Result
 from proxy.wire import SMALL_BYTES, Wire
-
-MODEL_DIALECTS: Final = frozenset({"openai", "anthropic"})
-"""A model call that failed may be asked of another upstream: it changed nothing. A tool call may have."""
 
 
 class Failed:
@@ -47,6 +42,9 @@ def _is_replayable(wire: Wire) -> bool:
 
 
 def may_ask_another(wire: Wire, arrival: Arrival) -> bool:
-    """May a call that failed before its first byte be sent to the next rung, without doing a thing twice?"""
-    harmless = wire.method in SAFE_METHODS or arrival.route.dialect.name in MODEL_DIALECTS
+    """May a call that failed before its first byte be sent to the next rung, without doing a thing twice?
+
+    A model call changed nothing. A tool call may have.
+    """
+    harmless = wire.method in SAFE_METHODS or arrival.route.dialect.is_model_api
     return harmless and _is_replayable(wire)

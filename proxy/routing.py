@@ -15,8 +15,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import httptools
 
-from proxy.dialects import Dialect
-from proxy.dialects.tokens import answers_no_text, costs_tokens
+from proxy.dialects import Ask, Dialect
 from proxy.upstream import Retries, Upstream
 
 TOOL: Final = "{tool}"
@@ -70,7 +69,8 @@ class Match(NamedTuple):
     """A route, the rest of the path after its prefix (with its slash, or empty), and the tool it names.
 
     `climbs`: the `..` of the path lead out of the route, or out of the tool it names, somewhere on the way.
-    `costs_tokens`: a POST of it does, and the route counts them; `input_only`: those it sends.
+    `costs_tokens`: a POST of it does, and the route counts them; `input_only`: those it sends. `ask` is
+    what the path says of the model, where the route reads bodies for it: then none is read.
     """
 
     route: Route
@@ -79,6 +79,7 @@ class Match(NamedTuple):
     climbs: bool
     costs_tokens: bool
     input_only: bool
+    ask: Ask | None
 
 
 class Table:
@@ -115,8 +116,17 @@ class Table:
                     continue
                 tool = unquote(rest[1:].partition(b"/")[0].decode("latin-1")) if route.names_tool else ""
                 if tool or not route.names_tool:
-                    costs = route.counts_tokens and costs_tokens(route.dialect.name, path)
-                    return Match(route, rest, tool, _climbs(route, rest), costs, answers_no_text(path))
+                    dialect = route.dialect
+                    model = dialect.model_in(rest) if route.reads_body else ""
+                    return Match(
+                        route,
+                        rest,
+                        tool,
+                        climbs=_climbs(route, rest),
+                        costs_tokens=route.counts_tokens and dialect.costs_tokens(path),
+                        input_only=dialect.answers_no_text(path),
+                        ask=Ask(model=model, stream=dialect.streams(rest)) if model else None,
+                    )
         return None
 
 

@@ -18,7 +18,7 @@ from proxy.field_names import line_begun
 from proxy.status_lines import STATUS_LINES
 from proxy.upstream import CallerGone, Downstream, Headers
 
-EVENT_END: Final = b"\n\n"
+EVENT_ENDS: Final = (b"\n\n", b"\n\r\n", b"\r\r")
 
 JOINED_BYTES: Final = 64 * 1024
 """What is written in one turn of the loop leaves as one piece up to this size; above it is passed on."""
@@ -216,7 +216,7 @@ class Wire(Downstream):
         if self.meter is not None:
             self.meter.take(piece)
         if self._event_stream:
-            self._tail = piece[-2:] if len(piece) > 1 else self._tail[-1:] + piece
+            self._tail = piece[-3:] if len(piece) > 2 else (self._tail + piece)[-3:]
         if self._chunked:
             self._out += (b"%x\r\n" % len(piece), piece, b"\r\n")
         else:
@@ -272,7 +272,8 @@ class Wire(Downstream):
         """
         if self._connection.gone:
             return
-        if event is not None and self._event_stream and self._tail in (b"", EVENT_END):
+        is_between = not self._tail or self._tail.endswith(EVENT_ENDS)
+        if event is not None and self._event_stream and is_between:
             self.write(event)
             self.end()
         else:

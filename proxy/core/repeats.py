@@ -174,9 +174,7 @@ class Repeats:
         if self._alive(of_any_length(key), now):
             return True
         row = self._living(key, now)
-        if row is None or not row.traces:
-            return False
-        if not row.marked:
+        if row is None or not (row.traces and row.marked):
             return False
         traces = row.traces
         if row.tickets and any(trace.digest is not None and trace.is_awaited(now) for trace in traces):

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from starlette.types import Receive, Scope, Send
 
-from proxy.demo import anthropic, control, openai, tools
+from proxy.demo import anthropic, control, gemini, openai, tools
 from proxy.demo.answers import Answer, Request
 from proxy.demo.behaviour import Behaviour, Brownout, Cut, Hang, Ok, Outage, Refuse
 from proxy.demo.delivery import deliver, fail, refuse
@@ -100,6 +100,8 @@ class DemoUpstream:
             entry.dialect, answer = "anthropic", anthropic.messages(request, self.behaviour)
         elif path == "/v1/models":
             entry.dialect, answer = "openai", openai.models(request, self.behaviour)
+        elif (asked := gemini.asked_in(path)) is not None:
+            entry.dialect, answer = "gemini", gemini.answer(request, self.behaviour, asked)
         elif path == "/mcp":
             entry.dialect, answer = "mcp", self._mcp.answer(request, self.behaviour)
         elif path.startswith("/tools/"):

@@ -8,7 +8,7 @@ from typing import Final
 
 from proxy.core.verdict import Kind, Reason, Refusal, kind_of
 from proxy.dialects.base import Ask
-from proxy.dialects.bodies import encode, read_completion, replace_model
+from proxy.dialects.bodies import encode, read_completion
 from proxy.dialects.by_status import ByStatus
 from proxy.dialects.refusal import Facts, sentence
 
@@ -39,6 +39,9 @@ class Anthropic(ByStatus):
     """`{"type": "error", "error": {"type", "message"}}`, with our facts beside them as `backpressure`."""
 
     name = "anthropic"
+    is_model_api = True
+    costing = frozenset({b"messages", b"complete"})
+    """Messages and the older completions. Batches and the counting of tokens cost a request."""
 
     def read(self, body: bytes) -> Ask:
         """Model and stream."""
@@ -68,7 +71,3 @@ class Anthropic(ByStatus):
         facts = Facts(refusal)
         told = self.refusal_object(facts, facts.status)
         return b"\n\nevent: error\ndata: " + encode(told) + b"\n\n"
-
-    def with_model(self, body: bytes, model: str) -> bytes:
-        """The same request for another model."""
-        return replace_model(body, model)

@@ -64,16 +64,47 @@ class Malformed(Exception):
 
 
 class Dialect(Protocol):
-    """One API's manner of speaking. Stateless: one instance serves every call."""
+    """One API's manner of speaking. Stateless: one instance serves every call.
+
+    What is asked by path alone is asked once a path, not once a call (`routing.Table`). `docs/dialects.md`
+    shows how to add one.
+    """
 
     name: str
+
+    is_model_api: bool
+    """Do its calls ask a model and change nothing, so that one that failed may be asked of another upstream?
+    Only such routes have tokens to count, and models to fall back to."""
+
+    tools_in: str
+    """Where a call names its tool: "path", "body", or "" where calls name none."""
 
     def needs_body(self, method: bytes, path: bytes) -> bool:
         """Whether the body must be read before the call can be decided."""
         ...
 
+    def is_session(self, method: bytes) -> bool:
+        """Is a request of this method, whose body is not read, a part of a session: never refused?"""
+        ...
+
     def read(self, body: bytes) -> Ask:
         """What the body asks for. Raises Malformed."""
+        ...
+
+    def costs_tokens(self, path: bytes) -> bool:
+        """Does a POST of this path cost tokens? No spelling that an upstream may read so escapes."""
+        ...
+
+    def answers_no_text(self, path: bytes) -> bool:
+        """Does a call of this path, which costs tokens, cost its input only?"""
+        ...
+
+    def model_in(self, path: bytes) -> str:
+        """The model that the path names; "" where the body does."""
+        ...
+
+    def streams(self, path: bytes) -> bool:
+        """Does the path say that the answer comes bit by bit? False where the body does."""
         ...
 
     def refuse(
@@ -97,6 +128,13 @@ class Dialect(Protocol):
         """
         ...
 
-    def with_model(self, body: bytes, model: str) -> bytes:
-        """The same request for another model. Raises Malformed where there is no model to replace."""
+    def model_in_body(self, path: bytes) -> bool:
+        """Must the body be here to ask another model the same?"""
+        ...
+
+    def with_model(self, path: bytes, body: bytes | None, model: str) -> tuple[bytes, bytes | None]:
+        """Path and body of the same request for another model; `body` is None where `model_in_body` is not.
+
+        `path` is what follows the route's prefix. Raises Malformed where there is no model to replace.
+        """
         ...

@@ -5,6 +5,7 @@ The one place that knows msgspec's ways to fail. Nothing of a body gets into a m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -28,6 +29,8 @@ class _Completion(msgspec.Struct, gc=False):
 
 _COMPLETION = msgspec.json.Decoder(_Completion)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LISTED = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_TEXT = msgspec.json.Decoder(str)
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -60,3 +63,29 @@ def replace_model(body: bytes, model: str) -> bytes:
         raise Malformed("The body names no model to replace.")
     fields["model"] = msgspec.Raw(encode(model))
     return encode(fields)
+
+
+def replace_models(body: bytes, renamed: Callable[[str], str]) -> bytes:
+    """A Gemini request with every model that it repeats from its path renamed; all else keeps its bytes.
+
+    They stand at the top, in each of `requests` (embeddings) and in `generateContentRequest` (counting).
+    Raises Malformed.
+    """
+    fields = decode(_FIELDS, body)
+    _rename(fields, renamed)
+    if "requests" in fields:
+        listed = decode(_LISTED, bytes(fields["requests"]))
+        for each in listed:
+            _rename(each, renamed)
+        fields["requests"] = msgspec.Raw(encode(listed))
+    for name in ("generateContentRequest", "generate_content_request"):  # Google reads both
+        if name in fields:
+            asked = decode(_FIELDS, bytes(fields[name]))
+            _rename(asked, renamed)
+            fields[name] = msgspec.Raw(encode(asked))
+    return encode(fields)
+
+
+def _rename(fields: dict[str, msgspec.Raw], renamed: Callable[[str], str]) -> None:
+    if "model" in fields:
+        fields["model"] = msgspec.Raw(encode(renamed(decode(_TEXT, bytes(fields["model"])))))

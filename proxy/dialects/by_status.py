@@ -1,4 +1,4 @@
-"""The dialects that refuse by HTTP status: what OpenAI, Anthropic and plain REST have in common."""
+"""The dialects that refuse by HTTP status: what OpenAI, Anthropic, Gemini and plain REST share."""
 
 # ruff: noqa: ARG002 - the arguments are the protocol's; none of these shapes depends on the request
 
@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 
 from proxy.core.verdict import Refusal
 from proxy.dialects.base import Answer, Ask
-from proxy.dialects.bodies import encode
+from proxy.dialects.bodies import encode, replace_model
+from proxy.dialects.paths import last_segment
 from proxy.dialects.refusal import JSON, Facts, headers_of
 
 
@@ -16,10 +17,42 @@ class ByStatus(ABC):
     """A status, the headers and one JSON object. What the object looks like is the dialect's own."""
 
     content_type: bytes = JSON
+    is_model_api: bool = False
+    tools_in: str = ""
+    costing: frozenset[bytes] = frozenset()
+    """The last segment of the paths whose calls cost tokens; all others cost a request only."""
 
     def needs_body(self, method: bytes, path: bytes) -> bool:
         """Never: no decision depends on the body yet, so a refusal costs the reading of none."""
         return False
+
+    def is_session(self, method: bytes) -> bool:
+        """No session lives by any request."""
+        return False
+
+    def costs_tokens(self, path: bytes) -> bool:
+        """By the last segment of the path."""
+        return last_segment(path) in self.costing
+
+    def answers_no_text(self, path: bytes) -> bool:
+        """No: what costs tokens writes some."""
+        return False
+
+    def model_in(self, path: bytes) -> str:
+        """None: the body names it."""
+        return ""
+
+    def streams(self, path: bytes) -> bool:
+        """The body says so."""
+        return False
+
+    def model_in_body(self, path: bytes) -> bool:
+        """Yes, wherever there is one."""
+        return True
+
+    def with_model(self, path: bytes, body: bytes | None, model: str) -> tuple[bytes, bytes | None]:
+        """The same request with the `model` of its body replaced."""
+        return path, replace_model(body or b"", model)
 
     def refuse(
         self, refusal: Refusal, ask: Ask | None, *, refuse_as: str = "result", stop_status: int = 400

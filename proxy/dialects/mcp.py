@@ -25,6 +25,8 @@ FINAL_CODE: Final = -32011
 _INVALID_REQUEST: Final = -32600
 _INTERNAL_ERROR: Final = -32603
 
+_SESSION_METHODS: Final = frozenset({b"GET", b"DELETE"})
+
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,64}")
 """A tool's name as the protocol advises it; any other is not repeated in a sentence that a model reads."""
 
@@ -33,10 +35,16 @@ class Mcp:
     """Answers keep the request's id. The facts stand in `_meta` of a result, or in `data` of an error."""
 
     name = "mcp"
+    is_model_api = False
+    tools_in = "body"
 
     def needs_body(self, method: bytes, path: bytes) -> bool:
         """For every POST: the body names the tool, and the answer needs the id."""
         return method == b"POST"
+
+    def is_session(self, method: bytes) -> bool:
+        """Its event stream (GET), which would hold a permit for as long as an agent is there, and its end."""
+        return method in _SESSION_METHODS
 
     def read(self, body: bytes) -> Ask:
         """Method, tool, ids and whether it is exempt."""
@@ -80,7 +88,27 @@ class Mcp:
         reply = _reply(Facts(refusal), ask, as_result=True)
         return b"\n\nevent: message\ndata: " + reply + b"\n\n"
 
-    def with_model(self, body: bytes, model: str) -> bytes:
+    def costs_tokens(self, path: bytes) -> bool:
+        """Never: nobody tells what a tool's model reads."""
+        return False
+
+    def answers_no_text(self, path: bytes) -> bool:
+        """Nothing costs tokens."""
+        return False
+
+    def model_in(self, path: bytes) -> str:
+        """None."""
+        return ""
+
+    def streams(self, path: bytes) -> bool:
+        """The server chooses."""
+        return False
+
+    def model_in_body(self, path: bytes) -> bool:
+        """Nowhere."""
+        return True
+
+    def with_model(self, path: bytes, body: bytes | None, model: str) -> tuple[bytes, bytes | None]:
         """Always Malformed."""
         raise Malformed("An MCP request names no model to replace.")
 

@@ -8,8 +8,9 @@ from typing import Final
 
 from proxy.core.verdict import Kind, Reason, Refusal, kind_of
 from proxy.dialects.base import Ask
-from proxy.dialects.bodies import encode, read_completion, replace_model
+from proxy.dialects.bodies import encode, read_completion
 from proxy.dialects.by_status import ByStatus
+from proxy.dialects.paths import last_segment
 from proxy.dialects.refusal import Facts, sentence
 
 _FINAL_CODES: Final = {
@@ -43,10 +44,18 @@ class OpenAI(ByStatus):
     """`{"error": {"message", "type", "param", "code"}}`, with our facts beside them as `backpressure`."""
 
     name = "openai"
+    is_model_api = True
+    costing = frozenset({b"completions", b"responses", b"compact", b"embeddings"})
+    """Both Completions, Responses and their compaction, embeddings. Lists of models, files, batches, the
+    counting of tokens, images and audio cost a request."""
 
     def read(self, body: bytes) -> Ask:
         """Model and stream."""
         return read_completion(body)
+
+    def answers_no_text(self, path: bytes) -> bool:
+        """Embeddings."""
+        return last_segment(path) == b"embeddings"
 
     def refusal_object(self, facts: Facts, status: int) -> dict[str, object]:
         """The error object; the SDK gives it to its user as `body` of the exception."""
@@ -74,7 +83,3 @@ class OpenAI(ByStatus):
         facts = Facts(refusal)
         told = self.refusal_object(facts, facts.status)
         return b"\n\ndata: " + encode(told) + b"\n\n"
-
-    def with_model(self, body: bytes, model: str) -> bytes:
-        """The same request for another model."""
-        return replace_model(body, model)

@@ -15,6 +15,7 @@ class Rest(ByStatus):
     """`type` is `urn:backpressure:` with the reason, or with the code of another error: stable, no page."""
 
     name = "rest"
+    tools_in = "path"
     content_type = b"application/problem+json"
 
     def read(self, body: bytes) -> Ask:
@@ -48,6 +49,6 @@ class Rest(ByStatus):
         """Nothing can be said inside a body of unknown form: reset."""
         return None
 
-    def with_model(self, body: bytes, model: str) -> bytes:
+    def with_model(self, path: bytes, body: bytes | None, model: str) -> tuple[bytes, bytes | None]:
         """Always Malformed."""
         raise Malformed("A plain HTTP request names no model to replace.")

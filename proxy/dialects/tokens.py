@@ -7,9 +7,7 @@ on unchanged, so that a stream of Chat Completions tells its usage only to who a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from proxy.dialects.base import Headers
 from proxy.dialects.bodies import JSON_ERRORS
@@ -30,13 +28,6 @@ MOST_BYTES: Final = 256 * 1024
 """An answer, or an event, longer than this is not read; its estimate stands. Only embeddings are so long, of
 which the input is all that counts, and events that repeat a whole answer."""
 
-COSTING: Final[Mapping[str, frozenset[bytes]]] = {
-    "openai": frozenset({b"completions", b"responses", b"embeddings"}),
-    "anthropic": frozenset({b"messages", b"complete"}),
-}
-"""By dialect, the last segment of the paths whose calls cost tokens. Everything else costs a request only:
-lists of models, files, batches, the counting of tokens, images, audio."""
-
 _IDENTITY: Final = (b"accept-encoding", b"identity")
 
 USAGE: Final = b'"usage"'
@@ -48,27 +39,6 @@ LONG_BEFORE: Final = 64
 _UNREAD: Final = 0
 _PLAIN: Final = 1
 _STREAM: Final = 2
-
-
-def costs_tokens(dialect: str, path: bytes) -> bool:
-    """Does a POST of this path cost tokens? No spelling that an upstream may read so escapes."""
-    costing = COSTING[dialect]
-    if path.rpartition(b"/")[2] in costing:
-        return True
-    if b"%" not in path and b"." not in path and not path.endswith(b"/"):
-        return False
-    segments: list[bytes] = []
-    for segment in unquote_to_bytes(path).split(b"/"):
-        if segment == b"..":
-            del segments[-1:]
-        elif segment not in (b"", b"."):
-            segments.append(segment)
-    return bool(segments) and segments[-1] in costing
-
-
-def answers_no_text(path: bytes) -> bool:
-    """Does a call of this path cost its input only?"""
-    return b"embeddings" in path
 
 
 def estimate(length: int | None, body: bytes | None, *, input_only: bool) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
+from proxy.dialects import DIALECTS, Dialect
 from proxy.settings import words
 from proxy.settings.document import Document
 from proxy.settings.environment import WrongValueError, shown
@@ -31,7 +32,7 @@ def route_faults(document: Document) -> Iterator[Fault]:
     classes = classes_of(document.value)
     for at, route in enumerate(routes):
         here: Path = ("routes", at)
-        dialect = mapping(upstreams.get(str(route.get("upstream")))).get("dialect")
+        dialect = DIALECTS.get(str(mapping(upstreams.get(str(route.get("upstream")))).get("dialect")))
         yield from _named(route.get("upstream"), (*here, "upstream"), upstreams)
         yield from _fallback(route, here, upstreams, dialect)
         yield from _retries(route, here, upstreams)
@@ -58,20 +59,20 @@ def _named(value: object, path: Path, upstreams: Mapping[str, object]) -> Iterat
 
 
 def _fallback(
-    route: Mapping[str, object], here: Path, upstreams: Mapping[str, object], dialect: object
+    route: Mapping[str, object], here: Path, upstreams: Mapping[str, object], dialect: Dialect | None
 ) -> Iterator[Fault]:
     for at, each in enumerate(items(route.get("fallback"))):
         rung, path = mapping(each), (*here, "fallback", at)
         if isinstance(each, dict) and not ("model" in rung or "upstream" in rung):
             yield path, "names no answer; write model, upstream or both"
-        if "model" in rung and dialect in ("mcp", "rest"):
-            yield (*path, "model"), f"the dialect {dialect} has no models; write upstream"
+        if "model" in rung and dialect is not None and not dialect.is_model_api:
+            yield (*path, "model"), f"the dialect {dialect.name} has no models; write upstream"
         yield from _named(rung.get("upstream"), (*path, "upstream"), upstreams)
-        other = mapping(upstreams.get(str(rung.get("upstream")))).get("dialect", dialect)
-        if isinstance(other, str) and isinstance(dialect, str) and other != dialect:
+        other = mapping(upstreams.get(str(rung.get("upstream")))).get("dialect")
+        if isinstance(other, str) and dialect is not None and other != dialect.name:
             yield (
                 (*path, "upstream"),
-                f"speaks {shown(other)}, and this route {shown(dialect)}; name one of the same",
+                f"speaks {shown(other)}, and this route {shown(dialect.name)}; name one of the same",
             )
         if "model" not in rung and "upstream" in rung and rung["upstream"] == route.get("upstream"):
             yield (*path, "upstream"), "is the route's own upstream; write another one, or add a model"
@@ -90,30 +91,41 @@ def _retries(route: Mapping[str, object], here: Path, upstreams: Mapping[str, ob
             )
 
 
-def _tools(route: Mapping[str, object], here: Path, dialect: object) -> Iterator[Fault]:
+def _tools(route: Mapping[str, object], here: Path, dialect: Dialect | None) -> Iterator[Fault]:
     path = route.get("path")
     in_path = isinstance(path, str) and words.TOOL_SEGMENT in path
-    if not isinstance(path, str) or not isinstance(dialect, str):
+    if not isinstance(path, str) or dialect is None:
         return
-    if in_path and dialect != "rest":
-        yield (*here, "path"), f"{{tool}} is for dialect rest; this upstream speaks {shown(dialect)}"
-    if not in_path and dialect != "mcp":
+    in_paths, in_bodies = _with_tools_in("path"), _with_tools_in("body")
+    if in_path and dialect.tools_in != "path":
+        yield (
+            (*here, "path"),
+            f"{{tool}} is for dialect {in_paths}; this upstream speaks {shown(dialect.name)}",
+        )
+    if not in_path and dialect.tools_in != "body":
         if "tools" in route:
             yield (
                 (*here, "tools"),
-                "calls of this route name no tool; write {tool} in path (dialect rest), or use dialect mcp",
+                (
+                    "calls of this route name no tool; "
+                    f"write {{tool}} in path (dialect {in_paths}), or use dialect {in_bodies}"
+                ),
             )
         for what in ("buckets", "quotas"):
             for at, each in enumerate(items(route.get(what))):
                 if mapping(each).get("per") == "tool":
                     yield (*here, what, at, "per"), "calls of this route name no tool; write another per"
-    if "mcp" in route and dialect != "mcp":
-        yield (*here, "mcp"), f"is for dialect mcp; this upstream speaks {shown(dialect)}; remove it"
+    if "mcp" in route and dialect.name != "mcp":
+        yield (*here, "mcp"), f"is for dialect mcp; this upstream speaks {shown(dialect.name)}; remove it"
 
 
-def _tokens(route: Mapping[str, object], here: Path, dialect: object) -> Iterator[Fault]:
+def _with_tools_in(where: str) -> str:
+    return " or ".join(dialect.name for dialect in DIALECTS.values() if dialect.tools_in == where)
+
+
+def _tokens(route: Mapping[str, object], here: Path, dialect: Dialect | None) -> Iterator[Fault]:
     """Tokens are counted where the dialect says what a call costs."""
-    if dialect not in ("mcp", "rest"):
+    if dialect is None or dialect.is_model_api:
         return
     stated = [((*here, "buckets"), route.get("buckets"))]
     for name, tool in mapping(route.get("tools")).items():
@@ -127,20 +139,20 @@ def _tokens(route: Mapping[str, object], here: Path, dialect: object) -> Iterato
             if in_tokens:
                 yield (
                     (*path, at, "rate"),
-                    f"calls of the dialect {dialect} cost no tokens that anybody tells; write requests",
+                    f"calls of the dialect {dialect.name} cost no tokens that anybody tells; write requests",
                 )
 
 
-def _models(route: Mapping[str, object], here: Path, dialect: object) -> Iterator[Fault]:
-    """Models are counted where a body names one."""
-    if dialect not in ("mcp", "rest"):
+def _models(route: Mapping[str, object], here: Path, dialect: Dialect | None) -> Iterator[Fault]:
+    """Models are counted where a call names one."""
+    if dialect is None or dialect.is_model_api:
         return
     for what in ("buckets", "quotas"):
         for at, each in enumerate(items(route.get(what))):
             if mapping(each).get("per") == "model":
                 yield (
                     (*here, what, at, "per"),
-                    f"calls of the dialect {dialect} name no model; write another per",
+                    f"calls of the dialect {dialect.name} name no model; write another per",
                 )
 
 

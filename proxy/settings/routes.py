@@ -63,8 +63,8 @@ class Bucket(Section):
     rate: BucketRate = Field(
         description=(
             "The average, such as 500 requests/minute or 1 request/3s. Where the dialect knows tokens "
-            "(openai, anthropic) also 200k tokens/minute: estimated when a call comes, then corrected by its "
-            "answer."
+            "(openai, anthropic, gemini) also 200k tokens/minute: estimated when a call comes, then "
+            "corrected by its answer."
         ),
         examples=["500 requests/minute", "200k tokens/minute"],
     )
@@ -79,8 +79,8 @@ class Bucket(Section):
         default="route",
         description=(
             "One count for each caller, run or tool, for the route, or for the upstream: the provider's own "
-            "allowance, shared by all routes that state it. Or for each model that bodies name, which are "
-            "then read before a call is decided, and refused above `peek`."
+            "allowance, shared by all routes that state it. Or for each model that bodies name (with gemini "
+            "paths), which are then read before a call is decided, and refused above `peek`."
         ),
     )
     enforce: Switch = Field(default=True, description=DRY_RUN)

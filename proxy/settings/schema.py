@@ -113,7 +113,7 @@ class Callers(Section):
     """Who is charged for a call."""
 
     identify: Annotated[tuple[HeaderName, ...], AtLeastOne()] = Field(
-        default=("x-caller-id", "authorization", "x-api-key"),
+        default=("x-caller-id", "authorization", "x-api-key", "x-goog-api-key"),
         description="The first of these headers that is present names the caller. Values are hashed.",
     )
     default: CallerDefaults = Field(default_factory=CallerDefaults, description="For callers not listed.")

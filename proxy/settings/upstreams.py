@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema
 
+from proxy.dialects import DIALECTS
 from proxy.settings.concurrency import UPSTREAM_EXAMPLE, UpstreamConcurrency
 from proxy.settings.environment import WrongValueError
 from proxy.settings.pauses import PauseWhen
@@ -27,7 +28,6 @@ from proxy.settings.words import (
     whole,
 )
 
-DIALECTS = ("openai", "anthropic", "mcp", "rest")
 PROXY = r"^(https?|socks5h?)://([^\s/@]*@)?[^\s/?#@]+/?$"
 
 
@@ -68,7 +68,7 @@ def _proxy(value: object) -> str:
 
 
 Dialect = Annotated[
-    Literal["openai", "anthropic", "mcp", "rest"], BeforeValidator(one_of(*DIALECTS, later=("gemini",)))
+    str, BeforeValidator(one_of(*DIALECTS)), WithJsonSchema({"type": "string", "enum": list(DIALECTS)})
 ]
 OutboundProxy = Annotated[
     SecretStr,

@@ -89,6 +89,7 @@ def test_a_run_belongs_to_its_caller():
         ({b"x-deadline-ms": b"0"}, 0.0, 0.0),
         ({b"x-stainless-read-timeout": b"600"}, float("inf"), 599.0),
         ({b"x-stainless-timeout": b"5"}, float("inf"), 4.5),
+        ({b"x-server-timeout": b"13"}, float("inf"), 12.0),
         ({b"x-stainless-timeout": b"NOT_GIVEN"}, float("inf"), float("inf")),
         ({b"x-stainless-timeout": b"nan"}, float("inf"), float("inf")),
         ({b"x-stainless-timeout": b"-1"}, float("inf"), float("inf")),

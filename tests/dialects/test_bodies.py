@@ -56,14 +56,16 @@ def test_a_malformed_body_is_named_in_words_without_repeating_it(
 @model_apis
 def test_another_model_leaves_every_other_byte_of_the_values_as_it_was(dialect: Dialect) -> None:
     body = b'{ "temperature": 1.0, "model" : "gpt-4o", "messages": [ {"content": "a\\u00e9\xff"} ], "n": 1e2}'
-    assert dialect.with_model(body, 'mini"x') == (
-        b'{"temperature":1.0,"model":"mini\\"x","messages":[ {"content": "a\\u00e9\xff"} ],"n":1e2}'
+    assert dialect.with_model(b"/v1/x", body, 'mini"x') == (
+        b"/v1/x",
+        b'{"temperature":1.0,"model":"mini\\"x","messages":[ {"content": "a\\u00e9\xff"} ],"n":1e2}',
     )
 
 
 @model_apis
 def test_a_model_given_twice_or_in_escapes_is_replaced_once_and_for_all(dialect: Dialect) -> None:
-    body = dialect.with_model(b'{"model":"a","mod\\u0065l":"b","x":1}', "c")
+    _, body = dialect.with_model(b"/v1/x", b'{"model":"a","mod\\u0065l":"b","x":1}', "c")
+    assert body is not None
     assert json.loads(body, object_pairs_hook=list) == [("model", "c"), ("x", 1)]
 
 
@@ -71,13 +73,13 @@ def test_a_model_given_twice_or_in_escapes_is_replaced_once_and_for_all(dialect:
 @pytest.mark.parametrize("body", [b"{}", b'{"model": null}', b'{"model": 4}', b"[]", b"no", b""])
 def test_a_body_without_a_model_cannot_be_sent_for_another(dialect: Dialect, body: bytes) -> None:
     with pytest.raises(Malformed):
-        dialect.with_model(body, "gpt-4o-mini")
+        dialect.with_model(b"/v1/x", body, "gpt-4o-mini")
 
 
 @pytest.mark.parametrize("name", ["rest", "mcp"])
 def test_dialects_without_models_have_none_to_replace(name: str) -> None:
     with pytest.raises(Malformed, match="no model to replace"):
-        dialect_named(name).with_model(b'{"model": "gpt-4o"}', "gpt-4o-mini")
+        dialect_named(name).with_model(b"/x", b'{"model": "gpt-4o"}', "gpt-4o-mini")
 
 
 def test_a_plain_body_is_not_looked_at() -> None:

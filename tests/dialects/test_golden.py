@@ -18,6 +18,7 @@ READ = Ask(method="resources/read", ids=("a-1",))
 FORMS: dict[str, tuple[str, Ask | None, str]] = {
     "openai": ("openai", None, "result"),
     "anthropic": ("anthropic", None, "result"),
+    "gemini": ("gemini", None, "result"),
     "rest": ("rest", None, "result"),
     "mcp_result": ("mcp", TOOL_CALL, "result"),
     "mcp_error": ("mcp", TOOL_CALL, "error"),
@@ -49,7 +50,7 @@ def test_every_reason_is_refused_as_recorded(form: str) -> None:
     compare(f"{form}.txt", "\n".join(answers))
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic", "rest", "mcp"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "rest", "mcp"])
 def test_refusals_without_a_time_are_as_recorded(name: str) -> None:
     answers = [
         f"=== {reason}\n{printed(dialect_named(name).refuse(Refusal(reason, 'route:chat'), None))}\n"
@@ -58,7 +59,7 @@ def test_refusals_without_a_time_are_as_recorded(name: str) -> None:
     compare(f"{name}_untimed.txt", "\n".join(answers))
 
 
-@pytest.mark.parametrize("form", ["openai", "anthropic", "rest", "mcp_result", "mcp_unread"])
+@pytest.mark.parametrize("form", ["openai", "anthropic", "gemini", "rest", "mcp_result", "mcp_unread"])
 def test_refusals_for_which_no_place_is_kept_are_as_recorded(form: str) -> None:
     dialect, ask, refuse_as = FORMS[form]
     refuse = dialect_named(dialect).refuse
@@ -69,7 +70,7 @@ def test_refusals_for_which_no_place_is_kept_are_as_recorded(form: str) -> None:
     compare(f"{form}_unbooked.txt", "\n".join(answers))
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic", "mcp"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "mcp"])
 def test_cuts_are_as_recorded(name: str) -> None:
     cuts = [
         f"=== {reason}\n{(dialect_named(name).cut(example(reason), TOOL_CALL) or b'').decode()}"
@@ -78,7 +79,7 @@ def test_cuts_are_as_recorded(name: str) -> None:
     compare(f"{name}_cut.txt", "\n".join(cuts))
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic", "rest", "mcp"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "rest", "mcp"])
 def test_other_errors_are_as_recorded(name: str) -> None:
     errors = {400: "malformed", 404: "unknown_route", 413: "body_too_large", 431: "headers_too_large"}
     errors |= {502: "upstream_failed", 504: "upstream_timeout"}

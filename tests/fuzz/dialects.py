@@ -43,8 +43,10 @@ def check(name: str, body: bytes) -> Ask | None:
     cut = dialect.cut(NO, ask)
     assert cut is None or cut.endswith(b"\n\n")
     try:
-        other = dialect.with_model(body, "other")
+        dialect.with_model(b"/v1beta/models/m:batchEmbedContents", body, "other")
+        _, other = dialect.with_model(b"/v1/x", body, "other")
     except Malformed:
         return ask
+    assert other is not None
     assert dialect.read(other).model == "other"  # what else is in it goes on as it came, be it no UTF-8
     return ask

@@ -61,7 +61,7 @@ async def running(yaml: str, env: Mapping[str, str] | None = None) -> AsyncItera
 async def before_demo(
     behaviour: Behaviour | None = None, *, upstream: str = "", route: str = "", top: str = ""
 ) -> AsyncIterator[Running]:
-    """The proxy before the demo upstream, with routes /openai, /anthropic, /tools/{tool} and /mcp.
+    """The proxy before the demo upstream, with routes /openai, /anthropic, /gemini, /tools/{tool} and /mcp.
 
     `upstream`, `route` and `top` are YAML added to every upstream, every route, and the top.
     """
@@ -79,6 +79,7 @@ def yaml_before(url: str, *, upstream: str = "", route: str = "", top: str = "")
         "anthropic": ("/anthropic/", "anthropic", ""),
         "tools": ("/tools/{tool}", "rest", "/tools"),
         "mcp": ("/mcp", "mcp", "/mcp"),
+        "gemini": ("/gemini/", "gemini", ""),
     }
     lines = [top, "upstreams:"]
     for name, (_, dialect, base) in routes.items():

@@ -20,7 +20,7 @@ GOOD = yaml_before("http://127.0.0.1:9")
 async def test_check_of_a_valid_file_says_so_and_exits_0(tmp_path):
     code, out, err = await ran("check", str(written(tmp_path, GOOD)))
     assert (code, err) == (0, "")
-    assert out.endswith("valid, 4 routes, 4 upstreams")
+    assert out.endswith("valid, 5 routes, 5 upstreams")
 
 
 async def test_check_prints_every_error_with_file_line_key_and_remedy_and_exits_2(tmp_path):
@@ -61,6 +61,16 @@ async def test_explain_prints_what_a_call_would_meet():
     assert "caller:anonymous: 30 requests/minute, burst 5" in facts["bucket"]
     assert "1.5s" in facts["deadline"]
     assert "0.5" in facts["shed"]
+
+
+async def test_explain_knows_a_model_that_the_path_names():
+    call = ["explain", str(CONFIG / "demo.yaml"), "POST"]
+    _, out, _ = await ran(*call, "/gemini/v1beta/models/demo-large:streamGenerateContent")
+    assert "model      demo-large, streamed\n" in out
+    _, out, _ = await ran(*call, "/gemini/v1beta/models/demo-large:countTokens")
+    assert "model      demo-large\n" in out
+    _, out, _ = await ran(*call, "/openai/v1/chat/completions")
+    assert "\nmodel " not in out
 
 
 async def test_explain_says_what_is_in_dry_run(tmp_path):
