@@ -56,6 +56,10 @@ class Lease(Leash):
         """A good answer has begun: breaker, budgets and those who wait need not wait for its end to know."""
         self._admission.answered(self._grant, silent_s)
 
+    def never_sent(self) -> None:
+        """It failed before there was a connection to the upstream: no fault of the tool that was called."""
+        self._grant.unsent = True
+
     def on_cut(self, callback: Callable[[], None] | None) -> None:
         """Whom to tell when this call hangs and is to be given up."""
         self._grant.cut = callback
@@ -135,7 +139,9 @@ class Admission:
         if self.gate.draining or now + after_s >= call.deadline or target.retry_wait_s(call, now)[1]:
             return False
         wait_s = target.breaker.wait_s(now) if target.breaker is not None else 0.0
-        return wait_s is not None and wait_s <= after_s
+        if call.apart is not None and call.apart.breaker is not None:
+            wait_s = max(wait_s, call.apart.breaker.wait_s(now))
+        return wait_s <= after_s
 
     async def pause(self, seconds: float, caller: Departure) -> bool:
         """Let so much time pass, holding nothing, before asking again. False when the caller left meanwhile.

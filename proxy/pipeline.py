@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.admission import Lease
+from proxy.batch import Batch
 from proxy.core.call import Call
 from proxy.core.events import Refused
 from proxy.core.repeats import TELLING_BYTES
@@ -22,7 +23,7 @@ from proxy.core.waiting import Waiter
 from proxy.dialects.base import Malformed
 from proxy.dialects.tokens import Meter, readable
 from proxy.recognise import Arrival, Serving, complaint, mark_of, recognise
-from proxy.retrying import Failed, may_ask_another, may_repeat
+from proxy.retrying import Failed, conclude, may_ask_another, may_repeat
 from proxy.routing import Rung
 from proxy.upstream import (
     CREDENTIALS,
@@ -70,10 +71,12 @@ class Pipeline:
         self._running += 1
         try:
             arrival = await recognise(wire, self.serving, self._clock())
-            if isinstance(arrival, Arrival):
-                await self._serve(wire, arrival, self.serving)
-            else:
+            if not isinstance(arrival, Arrival):
                 wire.answer(arrival.status, arrival.headers, arrival.body)
+            elif arrival.ask is not None and arrival.ask.parts:
+                await Batch(wire, arrival, self.serving, self._clock).serve()
+            else:
+                await self._serve(wire, arrival, self.serving)
         except CallerGone:
             pass  # nobody is left to be answered, and what was held was given back on the way here
         finally:
@@ -159,8 +162,7 @@ class Pipeline:
                 except UnsendableRequest:
                     lease.outcome = UNUSED  # nothing was sent
                     raise
-                lease.outcome = result.outcome
-                lease.silent_s, lease.crowded = result.silent_s, result.crowded
+                conclude(lease, result)
                 lease.used_tokens = _used(wire, call, result, serving)
         if again is not None:
             again.repeated = result

@@ -14,6 +14,7 @@ from proxy.core.repeats import Key, Repeats, Trace
 from proxy.dialects import dialect_named
 from proxy.dialects.base import Answer, Ask, Dialect, Malformed
 from proxy.dialects.fingerprint import Digests
+from proxy.dialects.routing_headers import METHOD, NAME, check_routing
 from proxy.dialects.tokens import estimate
 from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry, target_mark
 from proxy.routing import Match, Route, Rung, Table
@@ -106,12 +107,8 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
     peek_bytes, idle_s = serving.peek_bytes, route.ladder[0].upstream.idle_s
     try:
         ask = match.ask
-        if route.dialect.needs_body(wire.method, wire.path):
-            ask = route.dialect.read(await wire.read_all(peek_bytes, idle_s=idle_s))
-        elif (
-            route.reads_body and ask is None and wire.has_body and is_json(headers.get(b"content-type", b""))
-        ):
-            ask = read_if_any(route.dialect, await wire.read_all(peek_bytes, idle_s=idle_s))
+        if (route.reads_body and ask is None) or route.dialect.needs_body(wire.method, wire.path):
+            ask = await _ask(wire, route, headers, serving)
         arrival = _arrival(wire, match, headers, ask, serving, now)
         trace: Trace | None = None
         if route.counts_retries:
@@ -127,6 +124,19 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
     except (Malformed, BadHeader, TooLarge) as error:
         return complaint(error, route, serving)
     return arrival
+
+
+async def _ask(wire: Wire, route: Route, headers: dict[bytes, bytes], serving: Serving) -> Ask | None:
+    """What the body asks for, where the decision needs it. Raises Malformed, TooLarge, CallerGone."""
+    peek_bytes, idle_s = serving.peek_bytes, route.ladder[0].upstream.idle_s
+    if route.dialect.needs_body(wire.method, wire.path):
+        ask = route.dialect.read(await wire.read_all(peek_bytes, idle_s=idle_s))
+        if METHOD in headers or NAME in headers:
+            check_routing(wire.headers, ask)
+        return ask
+    if wire.has_body and is_json(headers.get(b"content-type", b"")):
+        return read_if_any(route.dialect, await wire.read_all(peek_bytes, idle_s=idle_s))
+    return None
 
 
 def is_json(content_type: bytes) -> bool:
@@ -156,7 +166,7 @@ def complaint(
     serving.telemetry.malformed(route.name)
     match error:
         case Malformed():
-            return route.dialect.error(400, "malformed_body", str(error))
+            return route.dialect.error(400, error.code, str(error))
         case BadHeader():
             return route.dialect.error(400, "bad_header", str(error))
         case UnsendableRequest():

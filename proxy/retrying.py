@@ -5,6 +5,7 @@ To another rung of its route's ladder, or once more to the same (`retries:`). `p
 
 from __future__ import annotations
 
+from proxy.admission import Lease
 from proxy.recognise import Arrival
 from proxy.routing import Rung
 from proxy.upstream import SAFE_METHODS, Held, Result
@@ -24,6 +25,14 @@ class Failed:
         self.result = result
         self.held = held
         self.repeated: Result | None = None
+
+
+def conclude(lease: Lease, result: Result) -> None:
+    """What became of a call is what its lease is settled by."""
+    lease.outcome = result.outcome
+    lease.silent_s, lease.crowded = result.silent_s, result.crowded
+    if not result.sent:
+        lease.never_sent()
 
 
 def may_repeat(wire: Wire, arrival: Arrival, *, sent: bool) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from proxy.core.book import Ticket
+    from proxy.core.tools import Tool
 
 
 class Call:
@@ -18,14 +19,15 @@ class Call:
     those of `paid_model`: what follows a failed attempt on another upstream spends them no second time.
     `model` is the one it goes to, where its route counts models; a fallback may name another. `tokens` is
     the estimate of what the call costs, where its route has a bucket of tokens; 0.0 for a call that costs
-    none. `going` is the gate's, from `offer` on: it belongs to a run that is under way.
+    none. `going` and `apart` are the gate's, from `offer` on: it belongs to a run that is under way; its
+    tool, where that has a queue or a breaker of its own.
 
     A plain slotted object, not a dataclass: one is made for every request.
     """
 
     __slots__ = (
-        "arrived_at", "caller", "deadline", "going", "is_retry", "model", "paid", "paid_model", "rank",
-        "route", "run", "size", "ticket", "tokens", "tool", "until", "weight",
+        "apart", "arrived_at", "caller", "deadline", "going", "is_retry", "model", "paid", "paid_model",
+        "rank", "route", "run", "size", "ticket", "tokens", "tool", "until", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +60,7 @@ class Call:
         self.paid = False
         self.paid_model = ""
         self.going = False
+        self.apart: Tool | None = None
         self.weight = weight
         self.tokens = tokens
         self.until = until
@@ -68,6 +71,11 @@ class Call:
     def has_run(self) -> bool:
         """Did its agent say to which task it belongs?"""
         return self.run is not self.caller and self.run != self.caller
+
+    @property
+    def fails_apart(self) -> bool:
+        """Has its tool a breaker of its own?"""
+        return self.apart is not None and self.apart.breaker is not None
 
     def __repr__(self) -> str:
         """Printed by failing tests and by nothing else."""

@@ -62,16 +62,18 @@ class Checks:
     def recheck(self, call: Call, target: Target, now: float) -> Refusal | None:
         """The free checks that hold at the door and again at dispatch."""
         scope, retry_wait_s = target.retry_wait_s(call, now) if call.is_retry else ("", 0.0)
-        wait_s, breaker = 0.0, target.breaker
+        wait_s, breaker, down = 0.0, target.breaker, ""
         if breaker is not None and (wait_s := breaker.wait_s(now, call.rank, call.is_retry)):
             wait_s = breaker.told_s(wait_s, now)
+        if call.apart is not None and (own_s := call.apart.wait_s(call, now)) > wait_s:
+            wait_s, down = own_s, call.apart.scope
         if not wait_s and not retry_wait_s:
             return None
         # Who comes back when this is over must not be refused for a bucket that was empty all along.
         shortfall = self._store.peek(self._plans.claims_of(call, target, self.routes[call.route]), now)
         longest_s = max(wait_s, retry_wait_s, shortfall.wait_s if shortfall is not None else 0.0)
         if wait_s:
-            scope = f"upstream:{target.name}"
+            scope = down or f"upstream:{target.name}"
             return self._promises.in_line(
                 Reason.BREAKER_OPEN, scope, longest_s, target.step_s, now, call=call
             )
@@ -82,9 +84,13 @@ class Checks:
         """The upstream accepts so few that it is spared some."""
         # 429, as for any lack of room: it is not down, and a 503 brings some clients back thirty times
         # (reference/clients.md, finding 5).
-        if target.breaker is None or not target.breaker.browns_out(call.rank, now):
+        if target.breaker is not None and target.breaker.browns_out(call.rank, now):
+            scope = f"upstream:{target.name}"
+        elif call.apart is not None and call.apart.browns_out(call, now):
+            scope = call.apart.scope
+        else:
             return None
-        return self._promises.crowded(Reason.SHED, f"upstream:{target.name}", call, target, SHED_FOR_S, now)
+        return self._promises.crowded(Reason.SHED, scope, call, target, SHED_FOR_S, now)
 
     def take(
         self,

@@ -66,6 +66,13 @@ class Claims:
         """Every key asked for."""
         return [key for key, _ in (*self.caps, *self.buckets, *self.quotas)]
 
+    def come_back(self, *, unused: bool, used_tokens: float | None) -> list[str]:
+        """The keys under which there is room again, once the call was settled so."""
+        if unused:
+            return self.keys()
+        keys = [key for key, _ in self.caps]
+        return keys if used_tokens is None else keys + self.token_keys()
+
     def keys_by_sharing(self) -> Sharing:
         """The same keys in four: those that many share, those of one tool, of one caller, of one run."""
         if self.sharing is None:

@@ -103,15 +103,20 @@ class Settled:
 
 
 class BreakerMoved:
-    """An upstream's breaker changed its phase: `closed`, `open` or `half-open`; `why` is for the log."""
+    """A breaker changed its phase: `closed`, `open` or `half-open`; `why` is for the log.
 
-    __slots__ = ("new", "old", "upstream", "why")
+    It is the upstream's own, or that of the tool in `scope`, as configured: `tool:github/search`,
+    `tool:github/*`.
+    """
 
-    def __init__(self, upstream: str, old: str, new: str, why: str) -> None:
+    __slots__ = ("new", "old", "scope", "upstream", "why")
+
+    def __init__(self, upstream: str, old: str, new: str, why: str, scope: str = "") -> None:
         self.upstream = upstream
         self.old = old
         self.new = new
         self.why = why
+        self.scope = scope
 
 
 class CapMoved:

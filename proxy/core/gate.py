@@ -26,6 +26,7 @@ from proxy.core.promises import Promises
 from proxy.core.rounding import NEVER
 from proxy.core.runs import Runs
 from proxy.core.target import Target
+from proxy.core.tools import Tools
 from proxy.core.verdict import UNUSED, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter, WaitingRoom
 from proxy.core.watch import Watch
@@ -44,6 +45,7 @@ class Gate:
         self._runs = Runs()
         self._decided: list[Waiter] = []
         self.watch = Watch(emit)
+        self.tools = Tools(machine, self._plans, self.watch)
         self.store = store
         self.room = WaitingRoom()
         self.promises = Promises(self.room, store)
@@ -66,6 +68,8 @@ class Gate:
             self.advance(now)  # whoever became ready before this moment goes before this call
         target = self.targets[upstream]
         route = self._routes[call.route]
+        if route.sets_apart:
+            route = self.tools.terms_of(call, target, route, now)
         call.going = call.has_run and self._runs.under_way(call.run, now)
         self._look(target, now, _NONE)
 
@@ -98,15 +102,18 @@ class Gate:
             return self._grant(call, target, claims, now, in_turn=True, booked=booked)
 
         # No room: wait, holding nothing but a place, if room can come in time; else refuse.
-        verdict = self._wait_or_refuse(call, target, claims, shortfall, now, may_wait=may_wait, booked=booked)
-        return (
-            self._turn_away(verdict, call, target, booked=booked) if isinstance(verdict, Refusal) else verdict
+        verdict = self._wait_or_refuse(
+            call, target, route, claims, shortfall, now, may_wait=may_wait, booked=booked
         )
+        if isinstance(verdict, Refusal):
+            self._turn_away(verdict, call, target, booked=booked)
+        return verdict
 
     def _wait_or_refuse(
         self,
         call: Call,
         target: Target,
+        route: RoutePolicy,
         claims: Claims,
         shortfall: Shortfall,
         now: float,
@@ -114,7 +121,6 @@ class Gate:
         may_wait: bool,
         booked: bool,
     ) -> Refusal | Waiter:
-        route = self._routes[call.route]
         expires_at = min(now + route.queue.max_age_s, call.deadline)
         pending = shortfall.pending  # then no queue is too full, nor off, to wait for the answer to come
         if not pending and not self.room.size and too_late(shortfall.wait_s, expires_at, call, now):
@@ -157,11 +163,7 @@ class Gate:
             self.store.settle(claims.dry, now, unused=unused, used_tokens=used_tokens)
         self.watch.settled(grant, outcome, now)
         self._emit(Settled(grant.call, target.name, outcome, now - grant.at))
-        came_back = _NONE
-        if self.room.size:
-            came_back = claims.keys() if unused else [key for key, _ in claims.caps]
-            if used_tokens is not None and not unused:
-                came_back += claims.token_keys()
+        came_back = claims.come_back(unused=unused, used_tokens=used_tokens) if self.room.size else _NONE
         self._look(target, now, came_back)
 
     def answered(self, grant: Grant, silent_s: float, now: float) -> None:
@@ -188,7 +190,7 @@ class Gate:
         if opened := self.room.lines.opened((), now):
             self._serve(opened, now)
         while (waiter := self.room.expired(now)) is not None:
-            self._expire(waiter, now)
+            self._decide(waiter, self._refuse_waiting(Reason.WAITED_TOO_LONG, waiter, now))
 
     def opened(self, keys: list[str], replicas: int, now: float) -> None:
         """A shared store has answered: there may be room under these that was not before."""
@@ -221,6 +223,7 @@ class Gate:
         self.policy = policy
         self._plans.adopt(policy)
         self._routes.update(policy.routes)
+        self.tools.adopt(self._routes)
         for name, upstream in policy.upstreams.items():
             if name in self.targets:
                 self.targets[name].adopt(upstream)
@@ -228,8 +231,9 @@ class Gate:
                 self.targets[name] = Target(upstream, self._machine(name))
         if self.room.size:
             for waiter in self.room.waiters():  # those of a removed route too: its upstream's cap may be new
-                route = self._routes[waiter.call.route]
-                waiter.asks(self._plans.claims_of(waiter.call, waiter.target, route))
+                call, target = waiter.call, waiter.target
+                route = self.tools.terms_of(call, target, self._routes[call.route], now)
+                waiter.asks(self._plans.claims_of(call, target, route))
             self.room.regroup(now)
             for waiter in self.room.waiters():
                 shortfall = self.store.peek(waiter.claims, now)
@@ -248,7 +252,7 @@ class Gate:
         while (waiter := self._next(opened, now)) is not None:
             call, target = waiter.call, waiter.target
             if waiter.expires_at < now:
-                self._expire(waiter, now)
+                self._decide(waiter, self._refuse_waiting(Reason.WAITED_TOO_LONG, waiter, now))
                 continue
             # No second look at the pressure: its turn has come, and to shed it now would waste the room.
             refusal = self._checks.in_time(call, target, now) or self._checks.recheck(call, target, now)
@@ -291,13 +295,9 @@ class Gate:
             opened = [*opened, key]
         if self.watch.moved:
             self.watch.moved = False
-            if target.enforces:  # in dry run the breaker is nothing to who waits
-                self._refuse_all(lambda waiter: waiter.target is target, now)
+            self._refuse_all(lambda waiter: waiter.target is target, now)
         if opened and self.room.size:
             self._serve(self.room.lines.opened(opened, now), now)
-
-    def _expire(self, waiter: Waiter, now: float) -> None:
-        self._decide(waiter, self._refuse_waiting(Reason.WAITED_TOO_LONG, waiter, now))
 
     def _refuse_waiting(self, reason: Reason, waiter: Waiter, now: float) -> Refusal:
         shortfall = self.store.peek(waiter.claims, now)
@@ -326,7 +326,7 @@ class Gate:
         if claims.dry is not None or turn == UNCOUNTED:
             rehearse(self.store, claims, call, target.name, turn, now, self._emit)
         grant = Grant(call, target, claims, turn, now, waited_s)
-        target.begun(grant)
+        self.watch.begun(grant)
         return grant
 
     def _turn_away(self, refusal: Refusal, call: Call, target: Target, *, booked: bool) -> Refusal:

@@ -17,8 +17,9 @@ class Grant:
     """Proof of what one call was granted. Settle it exactly once, with `silent_s` as for `Target.settle`.
 
     `answered`: that its answer began was told, with `Gate.answered`. `crowded`: the upstream had no room for
-    it, and said so by 503 or 529, or by saying nothing in time. `cut` belongs to whoever carries the
-    call: what ends it from outside, while there is something to end.
+    it, and said so by 503 or 529, or by saying nothing in time. `unsent`: it failed before there was a
+    connection to the upstream. `own_turn` is that of its tool's breaker, where it has one. `cut` belongs to
+    whoever carries the call: what ends it from outside, while there is something to end.
     """
 
     __slots__ = (
@@ -28,10 +29,12 @@ class Grant:
         "claims",
         "crowded",
         "cut",
+        "own_turn",
         "settled",
         "silent_s",
         "target",
         "turn",
+        "unsent",
         "waited_s",
     )
 
@@ -47,6 +50,8 @@ class Grant:
         self.silent_s: float | None = None
         self.answered = False
         self.crowded = False
+        self.unsent = False
+        self.own_turn = 0
         self.settled = False
         self.cut: Callable[[], None] | None = None
 

@@ -62,6 +62,10 @@ class Plans:
             claims.dry = Claims(dry.caps, dry.buckets, dry.quotas, call.tokens)
         return claims
 
+    def forget(self) -> None:
+        """What stood for a tool that is told apart stands for it no longer."""
+        self._known.clear()
+
     def adopt(self, policy: Policy) -> None:
         """The policies have changed."""
         self._callers = policy.callers
@@ -83,8 +87,10 @@ def claims_of(
     if call.tool:
         tool = route.tools.get(call.tool) or route.tools.get(ANY_TOOL)
         if tool is not None:
-            if tool.slots is not None:
-                key = f"{TOOL}{route.name}/{call.tool}"
+            if call.apart is not None:
+                caps.append((call.apart.cap, tool.enforce))
+            elif tool.slots is not None:
+                key = f"{TOOL}{call.route}/{call.tool}"
                 caps.append((Cap(key, tool.slots, tool.slots), tool.enforce))
             buckets += _keyed(tool.buckets, call, target, route)
     caller = callers.get(call.caller) or callers.get(ANY_CALLER)

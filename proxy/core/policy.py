@@ -159,6 +159,13 @@ class ToolPolicy:
     slots: int | None = None
     buckets: tuple[BucketPolicy, ...] = ()
     enforce: bool = True  # the slots; each bucket says so itself
+    queue: QueuePolicy | None = None  # of its own, in place of its route's
+    breaker: BreakerPolicy | None = None  # of its own, in place of its upstream's
+
+    @property
+    def is_apart(self) -> bool:
+        """Does it wait, or fail, apart from the rest of its route?"""
+        return self.queue is not None or self.breaker is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +192,8 @@ class RoutePolicy:
     """What holds for every call of one route.
 
     `shed_at[rank]` is the pressure (0 to 1) from which calls of that rank are shed; above 1 means never.
-    `upstream` is the first choice, whose allowances `per: upstream` state; "" stands for any.
+    `upstream` is the first choice, whose allowances `per: upstream` state; "" stands for any. `scope` is how
+    a refusal names its queue: the terms of one tool's own queue are a route policy too (`tools.py`).
     """
 
     name: str
@@ -197,10 +205,14 @@ class RoutePolicy:
     tools: Mapping[str, ToolPolicy] = field(default_factory=dict)
     upstream: str = ""
     on_store_failure: OnStoreFailure = OnStoreFailure.SHARE
+    scope: str = ""
     counts_tokens: bool = field(init=False)
+    sets_apart: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """Look once, for every call asks."""
+        object.__setattr__(self, "scope", self.scope or f"route:{self.name}")
+        object.__setattr__(self, "sets_apart", any(tool.is_apart for tool in self.tools.values()))
         counts_tokens = any(bucket.unit is TOKENS for bucket in self.buckets)
         object.__setattr__(self, "counts_tokens", counts_tokens)
 

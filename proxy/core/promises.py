@@ -224,7 +224,7 @@ class Promises:
             limit = f"{route.queue.size} waiting"
         else:
             limit = f"{route.queue.max_bytes / MIB:g} MiB waiting"
-        scope = f"route:{route.name}"
+        scope = route.scope
         if shortfall is None or shortfall.reason is Reason.CAP_REACHED:
             slots = 0 if shortfall is None else shortfall.slots
             ahead = self._room.lanes.of_class(route.name, call.rank)

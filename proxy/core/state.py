@@ -76,6 +76,23 @@ class BreakerState:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolState:
+    """A tool with a queue or a breaker of its own, as it is configured: by its name, or `*`.
+
+    `depth` calls wait in its queue, the oldest for `oldest_s`; of `*`, of all its tools. `breaker` is that of
+    the tool, of `*` the worst of them, under the tool's `label` for its `upstream`; None: it has none, or
+    nobody has called it. `down` counts the tools whose breaker is open.
+    """
+
+    route: str
+    label: str
+    depth: int
+    oldest_s: float
+    breaker: BreakerState | None
+    down: int
+
+
+@dataclass(frozen=True, slots=True)
 class RetryBudgetState:
     """How many retries one upstream's budget would pay for now."""
 
@@ -145,5 +162,6 @@ class GateState:
     retry_budgets: tuple[RetryBudgetState, ...]
     upstreams: tuple[UpstreamState, ...]
     routes: tuple[RouteState, ...] = ()
+    tools: tuple[ToolState, ...] = ()
     store: StoreState | None = None
     banner: str = ""

@@ -12,7 +12,6 @@ from proxy.core.plan import ANY_CALLER, ANY_TOOL
 from proxy.core.policy import BucketPolicy, Per, RoutePolicy
 from proxy.core.pressure import pressure
 from proxy.core.state import (
-    BreakerState,
     BucketState,
     CapState,
     GateState,
@@ -22,6 +21,7 @@ from proxy.core.state import (
     StoreState,
     UpstreamState,
 )
+from proxy.core.survey_of_tools import breaker_state, of_tools, waiting, waiting_bytes
 from proxy.core.target import Target
 
 OTHERS = "others"
@@ -49,7 +49,11 @@ def survey(
         lanes=tuple(_lanes(gate, now)),
         caps=tuple(_caps(gate, shares=store is not None)),
         buckets=tuple(_buckets(gate, now, known)),
-        breakers=tuple(state for target in targets if (state := _breaker(target, now)) is not None),
+        breakers=tuple(
+            state
+            for target in targets
+            if (state := breaker_state(target.name, target.breaker, now)) is not None
+        ),
         retry_budgets=tuple(
             RetryBudgetState(target.name, target.budgets.of_all.balance(now))
             for target in targets
@@ -57,22 +61,21 @@ def survey(
         ),
         upstreams=tuple(_upstream(gate, target, now) for target in targets),
         routes=tuple(
-            RouteState(name, gate.room.lanes.bytes_of(name), kept.get(name)) for name in gate.policy.routes
+            RouteState(name, waiting_bytes(gate, name), kept.get(name)) for name in gate.policy.routes
         ),
+        tools=tuple(of_tools(gate, now)),
         store=store,
         banner=banner,
     )
 
 
 def _lanes(gate: Gate, now: float) -> Iterator[LaneState]:
-    room = gate.room
     for route, policy in gate.policy.routes.items():
         dry_run = policy.queue.dry_size > 0
         for rank, name in enumerate(gate.policy.classes):
             first, last = first_order(rank), last_order(rank)
-            oldest = room.lanes.oldest(route, last, since=first)
-            depth = room.lanes.depth(route, last, since=first)
-            yield LaneState(route, name, depth, 0.0 if oldest is None else now - oldest, dry_run)
+            depth, oldest = waiting(gate, route, now, first, last)
+            yield LaneState(route, name, depth, oldest, dry_run)
 
 
 def _caps(gate: Gate, *, shares: bool) -> Iterator[CapState]:
@@ -141,24 +144,6 @@ def _rows(gate: Gate, policy: BucketPolicy, now: float, known: Collection[str]) 
             others = min(others, level)
     if policy.per not in (Per.ROUTE, Per.UPSTREAM):
         yield BucketState(policy.key, OTHERS, others, policy.burst, not policy.enforce)
-
-
-def _breaker(target: Target, now: float) -> BreakerState | None:
-    breaker, policy = target.breaker, target.policy.breaker
-    if breaker is None:
-        return None
-    window = breaker.window
-    window.forget(now)
-    calls = window.calls or 1
-    return BreakerState(
-        upstream=target.name,
-        phase=breaker.phase,
-        calls=window.calls,
-        failure_ratio=window.failed / calls,
-        slow_ratio=window.slow / calls,
-        next_probe_s=breaker.due_s(now),
-        dry_run=policy is not None and not policy.enforce,
-    )
 
 
 def _upstream(gate: Gate, target: Target, now: float) -> UpstreamState:

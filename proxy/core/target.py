@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from proxy.core.adaptive import Learner
-from proxy.core.breaker import CLOSED, OPEN, Breaker, Machine
+from proxy.core.breaker import CLOSED, OPEN, Machine
 from proxy.core.call import Call
 from proxy.core.cap import Cap
 from proxy.core.flow import Flow
-from proxy.core.grant import Grant, Unanswered
+from proxy.core.grant import Grant
+from proxy.core.guarded import Guarded
 from proxy.core.pause import Pause
-from proxy.core.policy import BreakerPolicy, CapPolicy, PausePolicy, UpstreamPolicy
+from proxy.core.policy import CapPolicy, PausePolicy, UpstreamPolicy
 from proxy.core.retry_budgets import RetryBudgets
-from proxy.core.verdict import OVERLOADED, SUCCEEDED, UNUSED, Outcome
+from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, SUCCEEDED, UNUSED, Outcome
+
+BESIDE: Final = -2
+"""The turn of a call whose tool has a breaker of its own: the upstream's learns only of its answers."""
 
 
-class Target:
+class Target(Guarded):
     """What is known of one upstream, over reloads too."""
 
-    __slots__ = (
-        "_among",
-        "_held",
-        "_machine",
-        "_made_way",
-        "_removed",
-        "_unanswered",
-        "breaker",
-        "budgets",
-        "cap",
-        "cap_moved",
-        "flow",
-        "learner",
-        "pause",
-        "policy",
-    )  # fmt: skip
+    __slots__ = ("_among", "budgets", "cap_moved", "flow", "learner", "pause", "policy")
 
     def __init__(self, policy: UpstreamPolicy, machine: Machine) -> None:
-        self._machine = machine
-        self.breaker: Breaker | None = None
-        self._removed: Breaker | None = None  # by a reload; calls that began under it are still on their way
+        super().__init__(Cap(policy.cap.key, policy.cap.slots), machine)
         self.budgets: RetryBudgets | None = None  # of retries
-        self.cap = Cap(policy.cap.key, policy.cap.slots)
         self.flow = Flow(self.cap)
         self.pause: Pause | None = None
-        self._held = 0  # calls in flight
         self._among = 1  # so many replicas
         self.learner: Learner | None = None
         self.cap_moved = ""  # why the learnt cap moved just now
-        self._unanswered = Unanswered()
-        self._made_way = 0  # the latest turn of the breaker for which one was given up
         self.adopt(policy)
 
     @property
@@ -70,7 +54,7 @@ class Target:
     def adopt(self, policy: UpstreamPolicy) -> None:
         """Follow a new policy; what was counted stays."""
         self.policy = policy
-        self._adopt_breaker(policy.breaker)
+        self.adopt_breaker(policy.breaker)
         self._adopt_pause(policy.pause)
         self._adopt_cap(policy.cap)
         self._fit()
@@ -97,11 +81,6 @@ class Target:
             self._adopt_cap(self.policy.cap)
             self._fit()
 
-    @property
-    def enforces(self) -> bool:
-        """Is there a breaker, and not in dry run?"""
-        return self.breaker is not None and self.breaker.enforced
-
     def enter(self, call: Call, now: float, *, in_turn: bool = True) -> int:
         """A call was granted: pay for it, take its probe slot. Returns the breaker's turn.
 
@@ -113,12 +92,22 @@ class Target:
         self._held += 1
         if self.learner is not None:
             self.learner.enter(self._held, self.cap.held_back, now)
-        return self.breaker.enter(now, call.rank, call.is_retry) if self.breaker is not None else 0
+        if self.breaker is None:
+            return 0
+        if call.fails_apart and self._is_well:
+            return BESIDE
+        return self.breaker.enter(now, call.rank, call.is_retry)
+
+    @property
+    def _is_well(self) -> bool:
+        """Is its breaker closed, and no slow start to be ended by answers?"""
+        return self.breaker is not None and self.breaker.phase == CLOSED and not self.breaker.ramp.on
 
     def begun(self, grant: Grant) -> None:
         """A call goes under this grant."""
-        if self.breaker is not None:
-            self._unanswered.begun(grant)
+        super().begun(grant)
+        if grant.call.apart is not None:
+            grant.call.apart.begun(grant)
 
     def answered(self, grant: Grant, silent_s: float, now: float) -> str | None:
         """A good answer to a call has begun, after `silent_s`. Returns why the breaker moved, or None."""
@@ -145,27 +134,6 @@ class Target:
         self._fit()  # a slow start may be over
         return why
 
-    def give_up(self, now: float) -> Grant | None:
-        """A call that hangs since an outage, to be cut; None when there is none. Ask until then.
-
-        It began before the end of it, was not answered, and has waited for longer than any other did lately,
-        and others are answered again: it is no slow answer, and holds a permit for nothing. While the outage
-        lasts, one that has waited so long makes way for each probe: else they might hold every permit.
-        """
-        breaker = self.breaker
-        if breaker is None or not breaker.proven:
-            return None
-        before, oldest_at = now - breaker.patience_s, self._unanswered.oldest_at
-        if breaker.phase == OPEN:
-            if self._made_way == breaker.latest or breaker.due_s(now):
-                return None
-            self._made_way = breaker.latest
-        else:
-            before = min(before, breaker.recovered_at)
-            if breaker.phase == CLOSED and oldest_at >= breaker.recovered_at:
-                breaker.proven = False  # nobody is left of it: nothing more to ask
-        return self._unanswered.give_up() if oldest_at < before else None
-
     def settle(
         self,
         call: Call,
@@ -187,13 +155,11 @@ class Target:
             self.budgets.refund(call, granted_at, now)
         silent_s = took_s if silent_s is None else silent_s
         answered, crowded = False, False
+        apart = call.fails_apart
         self._held -= 1
         if grant is not None:
-            # What an outage leaves unanswered is no crowd.
-            crowded = grant.crowded and (
-                self.breaker is None
-                or (self.breaker.phase == CLOSED and granted_at >= self.breaker.recovered_at)
-            )
+            # What an outage leaves unanswered is no crowd; nor is what one tool leaves.
+            crowded = grant.crowded and not apart and self._is_up_since(granted_at)
             self._unanswered.over(grant)
             answered = grant.answered
         if self.pause is not None and not answered and self._is_telling(outcome, silent_s):
@@ -207,6 +173,8 @@ class Target:
             return None
         self.breaker.in_flight = self._held
         fits = self.breaker.ramp.on
+        if apart and outcome is FAILED:
+            turn, outcome, silent_s = self._as_told(turn, silent_s, grant)
         why = self.breaker.settle(turn, outcome, silent_s, now, began_at=granted_at, answered=answered)
         if why is not None and self.breaker.phase == OPEN and self.learner is not None:
             self.learner.outage()
@@ -214,6 +182,22 @@ class Target:
         if fits or self.breaker.ramp.on:
             self._fit()
         return why
+
+    def _is_up_since(self, granted_at: float) -> bool:
+        """Was it never down, as far as is known, since a call was granted?"""
+        breaker = self.breaker
+        return breaker is None or (breaker.phase == CLOSED and granted_at >= breaker.recovered_at)
+
+    def _as_told(self, turn: int, silent_s: float, grant: Grant | None) -> tuple[int, Outcome, float]:
+        """How the breaker hears that a call failed whose tool has one: as if its caller had left at once.
+
+        But what never got as far as the tool counts as a call without one.
+        """
+        if grant is None or not grant.unsent or self.breaker is None:
+            return turn, IGNORED, 0.0
+        if turn == BESIDE and self._is_well:
+            turn = self.breaker.latest
+        return turn, FAILED, silent_s
 
     def _is_telling(self, outcome: Outcome, silent_s: float) -> bool:
         """Does it say how late answers begin? Who left, or failed, says so only by being late already."""
@@ -223,14 +207,7 @@ class Target:
         return outcome is SUCCEEDED or silent_s > self.pause.policy.above_s
 
     def _fit(self) -> None:
-        """The cap is what is stated or learnt, and no more than an upstream that was down is given yet."""
-        slots = self.policy.cap.slots if self.learner is None else self.learner.slots
-        if self.breaker is not None and self.breaker.ramp.on:
-            if self.breaker.ramp.slots >= slots:
-                self.breaker.ramp.end()
-            elif self.breaker.enforced:
-                slots = min(slots, self.breaker.ramp.ceiling)
-        self.cap.slots = slots
+        self.fit(self.policy.cap.slots if self.learner is None else self.learner.slots)
 
     def _learnt(self, why: str) -> None:
         if why:
@@ -257,16 +234,3 @@ class Target:
             self.pause = Pause(policy, self.name)
         else:
             self.pause.adopt(policy)
-
-    def _adopt_breaker(self, policy: BreakerPolicy | None) -> None:
-        if policy is None:
-            if self.breaker is not None:
-                self.breaker.reset()
-                self._removed, self.breaker = self.breaker, None
-        elif self.breaker is not None:
-            self.breaker.adopt(policy)
-        elif self._removed is not None:
-            self.breaker, self._removed = self._removed, None
-            self.breaker.adopt(policy)
-        else:
-            self.breaker = Breaker(policy, self._machine)

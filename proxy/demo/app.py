@@ -76,7 +76,7 @@ class DemoUpstream:
         answer = self._recognise(wire, entry, body)
         if answer.is_work:
             self.ledger.begin_work(entry, wire.connection.has_left)
-        match await self._mode_after_hang(wire):
+        match await self._mode_after_hang(wire, answer.tool):
             case Outage(answer="500"):
                 return await fail(wire, answer, 500, "The upstream is out of order.")
             case Outage(answer=how):
@@ -128,8 +128,8 @@ class DemoUpstream:
         sigma = self.behaviour.sigma
         return math.exp(sigma * self._chance.gauss(0.0, 1.0)) if sigma else 1.0
 
-    async def _mode_after_hang(self, wire: Wire) -> Ok | Outage | Brownout | Refuse | Cut:
-        while isinstance(mode := self.behaviour.mode, Hang):
+    async def _mode_after_hang(self, wire: Wire, tool: str) -> Ok | Outage | Brownout | Refuse | Cut:
+        while isinstance(mode := self.behaviour.mode_of(tool), Hang):
             waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._hung.add(waiter)
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
@@ -62,6 +62,7 @@ class Behaviour:
     A plain answer comes after `latency_s`; a streamed one begins then and holds its slot for `stream_events`
     events, `event_gap_s` apart. With both times 0 no timer is started.
 
+    `modes` holds for the tools that it names, in place of `mode`: one may hang while the others answer.
     `mcp_sse` frames the answers to MCP calls as an event stream, as most MCP servers do. `tool_bytes` pads
     the answers of REST tools to at least that size.
     """
@@ -74,6 +75,7 @@ class Behaviour:
     event_gap_s: Seconds = 0.01
     seed: int = 0
     mode: Mode = Ok()  # noqa: RUF009 - frozen, without state
+    modes: dict[str, Mode] = field(default_factory=dict)
     mcp_sse: bool = False
     tool_bytes: Annotated[int, Meta(ge=0, le=64 * 1024 * 1024)] = 0
 
@@ -91,6 +93,10 @@ class Behaviour:
         """Become like `other`, field by field."""
         for each in fields(other):
             setattr(self, each.name, getattr(other, each.name))
+
+    def mode_of(self, tool: str) -> Mode:
+        """The mode in which a call of this tool (or of none, "") is answered."""
+        return self.modes.get(tool, self.mode)
 
     def served_at_once(self) -> int:
         """The slots that serve in the present mode."""
@@ -112,7 +118,7 @@ class Behaviour:
 
 
 _TYPES = get_type_hints(Behaviour, include_extras=True)
-CAPACITY_FIELDS = tuple(name for name in _TYPES if name != "mode")
+CAPACITY_FIELDS = tuple(name for name in _TYPES if name not in ("mode", "modes"))
 
 
 def checked(name: str, value: object) -> Any:

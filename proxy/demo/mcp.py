@@ -2,7 +2,8 @@
 
 2026-07-28: every POST stands alone, opened by `server/discover`; the headers repeat version, method and tool.
 2025-11-25 and older: `initialize` hands out an `Mcp-Session-Id`, DELETE ends it; a request without a session
-is served, one with an unknown session gets the 404 that tells a client to start anew.
+is served, one with an unknown session gets the 404 that tells a client to start anew. A batch of messages,
+which only 2025-03-26 knows, is answered message by message; it is the work of the tool that it names first.
 There is no stream from server to client: GET is answered with 405, which the protocol allows.
 """
 
@@ -70,7 +71,7 @@ class _Message(msgspec.Struct):
     params: dict[str, Any] = {}
 
 
-_read_message = msgspec.json.Decoder(_Message).decode
+_read = msgspec.json.Decoder(_Message | list[_Message]).decode
 
 
 def error_body(status: int, message: str, *, rpc_id: str | int | None = None) -> bytes:
@@ -92,18 +93,26 @@ class McpServer:
         if request.method != "POST":
             return failed(error_body, 405, "This server opens no stream.", allow="POST, DELETE")
         try:
-            message = _read_message(request.body)
+            content = _read(request.body)
+            if content == []:
+                raise msgspec.ValidationError("it is empty")
         except msgspec.DecodeError as exc:
             code = _INVALID_REQUEST if isinstance(exc, msgspec.ValidationError) else _PARSE_ERROR
-            return _error(None, _RpcError(code, f"Not one JSON-RPC message: {exc}"), 400)
+            return _error(None, _RpcError(code, f"No JSON-RPC message: {exc}"), 400)
         session = request.headers.get(b"mcp-session-id", b"").decode("latin-1")
         if session and session not in self.sessions and not _is_modern(request):
             return failed(error_body, 404, "No such session; initialize again.")
-        if isinstance(message.id, msgspec.UnsetType) or not message.method:
+        messages = content if isinstance(content, list) else [content]
+        answers = [
+            self._reply(request, message, message.id)
+            for message in messages
+            if message.method and not isinstance(message.id, msgspec.UnsetType)
+        ]
+        if not answers:
             return Answer(error_body, status=202)
-        return self._reply(request, message, message.id, behaviour)
+        return _batch(answers, behaviour) if isinstance(content, list) else _framed(answers[0], behaviour)
 
-    def _reply(self, request: Request, message: _Message, rpc_id: str | int, behaviour: Behaviour) -> Answer:
+    def _reply(self, request: Request, message: _Message, rpc_id: str | int) -> Answer:
         try:
             if _is_modern(request):
                 _check_envelope(request, message)
@@ -119,13 +128,7 @@ class McpServer:
             return Answer(render, body, headers=((b"mcp-session-id", self._open_session(request).encode()),))
         if message.method != "tools/call":
             return Answer(render, body)
-        tool = message.params["name"]
-        if behaviour.mcp_sse:
-            events = iter([b"event: message\ndata: " + body + b"\n\n"])
-            return Answer(
-                render, content_type=EVENT_STREAM, stream=Stream(b"", events, 1, b""), is_work=True, tool=tool
-            )
-        return Answer(render, body, is_work=True, tool=tool)
+        return Answer(render, body, is_work=True, tool=message.params["name"])
 
     def _open_session(self, request: Request) -> str:
         session = f"demo-session-{request.number}"
@@ -140,6 +143,26 @@ class McpServer:
             return failed(error_body, 404, "No such session.")
         del self.sessions[session]
         return Answer(error_body, status=204)
+
+
+def _framed(answer: Answer, behaviour: Behaviour) -> Answer:
+    """As an event stream, if it is a tool's and these are to be."""
+    return _streamed([answer], answer) if answer.is_work and behaviour.mcp_sse else answer
+
+
+def _batch(answers: list[Answer], behaviour: Behaviour) -> Answer:
+    """All of them as one: an array, or a stream with an event for each."""
+    first = next((answer for answer in answers if answer.is_work), answers[0])
+    if first.is_work and behaviour.mcp_sse:
+        return _streamed(answers, first)
+    body = b"[" + b",".join(answer.body for answer in answers) + b"]"
+    return Answer(first.error_body, body, is_work=first.is_work, tool=first.tool)
+
+
+def _streamed(answers: list[Answer], first: Answer) -> Answer:
+    events = [b"event: message\ndata: " + answer.body + b"\n\n" for answer in answers]
+    stream = Stream(b"", iter(events), len(events), b"")
+    return Answer(first.error_body, content_type=EVENT_STREAM, stream=stream, is_work=True, tool=first.tool)
 
 
 def _is_modern(request: Request) -> bool:

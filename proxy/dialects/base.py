@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from proxy.core.verdict import Refusal
 
@@ -29,10 +29,11 @@ class Ask:
 
     For MCP: `method` is the JSON-RPC method of every request in the body ("" when a batch mixes them),
     `ids` are those that wait for an answer, `batch` says that the answer must be an array, and `exempt`
-    that the body holds only messages which are never refused for want of room.
+    that the body holds only messages which are never refused for want of room. `parts` are the messages of a
+    batch that must be decided one by one, each an ask with its bytes in `raw`; () for any other body.
     """
 
-    __slots__ = ("batch", "exempt", "ids", "method", "model", "stream", "tool")
+    __slots__ = ("batch", "exempt", "ids", "method", "model", "parts", "raw", "stream", "tool")
 
     def __init__(
         self,
@@ -44,6 +45,8 @@ class Ask:
         exempt: bool = False,
         method: str = "",
         batch: bool = False,
+        parts: tuple[Ask, ...] = (),
+        raw: bytes = b"",
     ) -> None:
         self.model = model
         self.tool = tool
@@ -52,6 +55,8 @@ class Ask:
         self.exempt = exempt
         self.method = method
         self.batch = batch
+        self.parts = parts
+        self.raw = raw
 
     def __repr__(self) -> str:
         """Printed by failing tests and by nothing else."""
@@ -61,6 +66,8 @@ class Ask:
 
 class Malformed(Exception):
     """The body is not what the dialect speaks. The message is for the caller and repeats nothing of it."""
+
+    code: ClassVar[str] = "malformed_body"
 
 
 class Dialect(Protocol):

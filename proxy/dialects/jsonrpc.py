@@ -35,48 +35,61 @@ class _ToolParams(msgspec.Struct):
 
 
 _MESSAGES: Final = msgspec.json.Decoder(_Message | list[_Message])
+_RAWS: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
 _TOOL_PARAMS: Final = msgspec.json.Decoder(_ToolParams)
+
+MOST_MESSAGES: Final = 100
+"""Of one batch. Each may wait for room and hold a permit (bor and Erigon: `rpc.batch.limit` 100)."""
 
 
 def read_messages(body: bytes) -> Ask:
-    """What one message or a batch asks for. Raises Malformed, also for a batch that calls different tools.
+    """What one message or a batch asks for. Raises Malformed.
 
-    Such a batch would pass under the cap of one tool and spend the allowance of another. Answers of the
-    caller to the server's own requests are exempt, as are notifications.
+    Answers of the caller to the server's own requests are exempt, as are notifications. A batch with anything
+    that is not is decided message by message: its ask has `parts`, in their order, unless it has but one.
     """
     content = decode(_MESSAGES, body)
-    messages = content if isinstance(content, list) else [content]
-    if not messages:
+    if not isinstance(content, list):
+        return _ask(content)
+    if not content:
         raise Malformed("An empty batch asks for nothing.")
-    ids: list[int | str] = []
-    methods: set[str] = set()
-    tools: set[str] = set()
-    for message in messages:
-        if message.method is None:
-            _check_reply(message)
-            continue
-        if message.id is msgspec.UNSET:
-            if not message.method.startswith(NOTIFICATION):
-                raise Malformed("A request must have an `id`: a string or a whole number.")
-            continue
-        if message.id is None:
-            raise Malformed("The `id` of a request must be a string or a whole number.")
-        ids.append(message.id)
-        methods.add(message.method)
-        if message.method == TOOL_CALL:
-            tools.add(decode(_TOOL_PARAMS, bytes(message.params) or b"{}").name)
-    if len(tools) > 1:
-        raise Malformed("A batch may call one tool only: send calls of different tools apart.")
+    if len(content) > MOST_MESSAGES:
+        raise Malformed(f"A batch may hold {MOST_MESSAGES} messages at most: send the others apart.")
+    parts = [_ask(message) for message in content]
+    ids = tuple(request_id for part in parts for request_id in part.ids)
+    if len(set(ids)) < len(ids):
+        raise Malformed("Two requests of a batch have the same `id`: give each its own.")
+    methods = {part.method for part in parts if part.ids}
+    exempt = all(part.exempt for part in parts)
+    if not exempt and len(parts) > 1:
+        raws: list[msgspec.Raw] = decode(_RAWS, body)
+        for part, raw in zip(parts, raws, strict=True):
+            part.raw = bytes(raw)
+        return Ask(method=_only(methods), ids=ids, batch=True, parts=tuple(parts))
     return Ask(
-        method="".join(methods) if len(methods) == 1 else "",
-        tool="".join(tools),
-        ids=tuple(ids),
-        exempt=methods <= _EXEMPT,
-        batch=isinstance(content, list),
+        method=_only(methods), tool="".join(part.tool for part in parts), ids=ids, exempt=exempt, batch=True
     )
 
 
-def _check_reply(message: _Message) -> None:
-    is_reply = message.id is not msgspec.UNSET and bool(bytes(message.result) or bytes(message.error))
-    if not is_reply:
-        raise Malformed("The body is neither a JSON-RPC request nor an answer to one.")
+def _ask(message: _Message) -> Ask:
+    """One message; `ids` is empty where it awaits no answer."""
+    method, request_id = message.method, message.id
+    if method is None:
+        is_reply = request_id is not msgspec.UNSET and bool(bytes(message.result) or bytes(message.error))
+        if not is_reply:
+            raise Malformed("The body is neither a JSON-RPC request nor an answer to one.")
+        return Ask(exempt=True)
+    if request_id is msgspec.UNSET:
+        if not method.startswith(NOTIFICATION):
+            raise Malformed("A request must have an `id`: a string or a whole number.")
+        return Ask(exempt=True)
+    if not isinstance(request_id, int | str):
+        raise Malformed("The `id` of a request must be a string or a whole number.")
+    tool = ""
+    if method == TOOL_CALL:
+        tool = decode(_TOOL_PARAMS, bytes(message.params) or b"{}").name
+    return Ask(method=method, tool=tool, ids=(request_id,), exempt=method in _EXEMPT)
+
+
+def _only(methods: set[str]) -> str:
+    return next(iter(methods)) if len(methods) == 1 else ""

@@ -9,6 +9,7 @@ frameworks replace a JSON-RPC error by "please try again" (reference/clients.md,
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from proxy.core.verdict import Reason, Refusal
@@ -16,12 +17,14 @@ from proxy.dialects.base import Answer, Ask, Malformed
 from proxy.dialects.bodies import encode
 from proxy.dialects.jsonrpc import TOOL_CALL, read_messages
 from proxy.dialects.refusal import JSON, Facts, headers_of
+from proxy.dialects.routing_headers import MISMATCH
 from proxy.dialects.words import WORDS
 
 COME_BACK_CODE: Final = -32010
 FINAL_CODE: Final = -32011
 """JSON-RPC codes of ours. -32000, -32001 and -32042 are taken by SDKs, -32020…-32022 by the protocol."""
 
+_HEADER_MISMATCH: Final = -32020
 _INVALID_REQUEST: Final = -32600
 _INTERNAL_ERROR: Final = -32603
 
@@ -71,6 +74,8 @@ class Mcp:
     def error(self, status: int, code: str, message: str) -> Answer:
         """A JSON-RPC error without an id, by HTTP status: no request was understood that it could answer."""
         number = _INTERNAL_ERROR if status >= 500 else _INVALID_REQUEST
+        if code == MISMATCH:
+            number = _HEADER_MISMATCH
         reply = {
             "jsonrpc": "2.0",
             "id": None,
@@ -111,6 +116,23 @@ class Mcp:
     def with_model(self, path: bytes, body: bytes | None, model: str) -> tuple[bytes, bytes | None]:
         """Always Malformed."""
         raise Malformed("An MCP request names no model to replace.")
+
+
+def reply_to(part: Ask, refusal: Refusal, *, refuse_as: str = "result") -> bytes:
+    """The message that refuses one request of a batch: there is no HTTP status of its own to do it by."""
+    return _reply(Facts(refusal), part, as_result=refuse_as == "result")
+
+
+def refuse_all(
+    refused: Sequence[tuple[Ask, Refusal]], ask: Ask, *, refuse_as: str = "result", stop_status: int = 400
+) -> Answer:
+    """The answer to a batch of which nothing was admitted: with the headers, or the status, of the first."""
+    first = Facts(refused[0][1])
+    if refuse_as == "http":
+        status = first.status_or(stop_status)
+        return Answer(status, headers_of(first, by_status=True), _reply(first, ask, as_result=False))
+    replies = [reply_to(part, refusal, refuse_as=refuse_as) for part, refusal in refused]
+    return Answer(200, headers_of(first), b"[" + b",".join(replies) + b"]")
 
 
 def _reply(facts: Facts, ask: Ask | None, *, as_result: bool) -> bytes:

@@ -30,7 +30,7 @@ from proxy.core.policy import (
 from proxy.settings.checks_of_allowances import default_burst
 from proxy.settings.concurrency import Slots, UpstreamSlots
 from proxy.settings.pauses import PauseWhen
-from proxy.settings.routes import NEVER, Bucket, Queue, Quota, Route, Tool, ToolBucket
+from proxy.settings.routes import NEVER, Bucket, Queue, Quota, Route, Tool, ToolBucket, ToolQueue
 from proxy.settings.schema import Callers, Settings
 from proxy.settings.upstreams import BreakerSection, Upstream
 
@@ -151,11 +151,17 @@ def _tool(tool: Tool, here: str) -> ToolPolicy:
     return ToolPolicy(
         slots=tool.concurrency.slots if tool.concurrency else None,
         enforce=tool.concurrency is None or tool.concurrency.enforce,
+        queue=_tool_queue(tool.queue) if tool.queue else None,
+        breaker=_breaker(tool.breaker) if tool.breaker else None,
         buckets=tuple(
             _bucket(each, f"{here}/{each.per}/{each.rate.unit}/{each.rate.period_s:g}s")
             for each in tool.buckets
         ),
     )
+
+
+def _tool_queue(queue: ToolQueue) -> QueuePolicy:
+    return QueuePolicy(queue.size, queue.max_age_s, max_bytes=queue.max_bytes)
 
 
 def _bucket_key(bucket: Bucket, route: Route) -> str:

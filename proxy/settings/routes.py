@@ -11,6 +11,7 @@ from proxy.settings.environment import WrongValueError
 from proxy.settings.retries import Retries
 from proxy.settings.section import OptIn, Section
 from proxy.settings.units import BucketRate, Burst, Duration, QuotaWindow, Size
+from proxy.settings.upstreams import BreakerSection
 from proxy.settings.words import (
     Name,
     RoutePath,
@@ -18,6 +19,7 @@ from proxy.settings.words import (
     Switch,
     Text,
     ToolName,
+    Whole,
     WholeOrZero,
     one_of,
     some_ratio,
@@ -137,11 +139,49 @@ class Rung(Section):
     upstream: Text | None = Field(default=None, description="Ask this upstream.", examples=["azure"])
 
 
+class ToolQueue(Section):
+    """Where calls of one tool wait for room: places of its own, so that it takes none of the others."""
+
+    size: Whole = Field(
+        default=20,
+        description=(
+            "Calls of this tool that may wait. A tenth of a route's: one tool among several, each of which "
+            "has as many."
+        ),
+    )
+    max_age_s: Duration = Field(
+        default="10s", alias="max_age", validate_default=True, description="None waits longer than this."
+    )
+    max_bytes: Size = Field(
+        default="4MiB",
+        validate_default=True,
+        description=(
+            "Of bodies that they keep in memory, counted as for a route's queue: half a gigabyte for as many "
+            'tools as "*" tells apart.'
+        ),
+    )
+
+
 class Tool(Section):
     """What holds for one tool, besides what holds for its route."""
 
     concurrency: Concurrency | None = Field(default=None, description="Calls of this tool in flight at once.")
     buckets: tuple[ToolBucket, ...] = Field(default=(), description="Allowances per time.")
+    queue: ToolQueue | None = Field(
+        default=None,
+        description=(
+            "Where its calls wait, in place of the route's queue. Unless stated they wait there, and a slow "
+            "tool may take all of its places."
+        ),
+    )
+    breaker: OptIn[BreakerSection] = Field(
+        default=None,
+        description=(
+            "Refuses its calls at once while the tool is down, in place of the upstream's, which then learns "
+            "nothing from its failures. Off unless stated: they count to the upstream's breaker."
+        ),
+        examples=[{"minimum_calls": 5}],
+    )
 
 
 class Mcp(Section):
@@ -196,7 +236,10 @@ class Route(Section):
     fallback: tuple[Rung, ...] = Field(default=(), description="Cheaper answers, tried in this order.")
     tools: dict[ToolName, Tool] = Field(
         default_factory=dict,
-        description='By MCP tool name or {tool} segment; "*": each tool that is not named.',
+        description=(
+            'By MCP tool name or {tool} segment; "*": each tool that is not named, by itself. Of a queue or '
+            "breaker under it the first 128 tools have one each, and those beyond share one."
+        ),
         examples=[{"*": {"concurrency": 8}}],
     )
     mcp: Mcp = Field(default_factory=Mcp, description="For routes to an MCP upstream.")

@@ -11,6 +11,7 @@ _LANE: Final = ("route", "priority")
 _LEG: Final = ("route", "upstream")
 _FLOW: Final = ("route", "priority", "upstream")
 _UPSTREAM: Final = ("upstream",)
+_TOOL: Final = ("route", "tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ _COUNTERS: Final = (
     ("failures_total", (*_FLOW, "reason"), "Calls sent upstream that it failed."),
     ("retries_total", ("route", "result"), "Failed calls to be sent once more by us, by what came of it."),
     ("breaker_moves_total", (*_UPSTREAM, "phase"), "Moves of a breaker into a phase."),
+    ("tool_breaker_moves_total", (*_TOOL, "phase"), "Moves of a tool's own breaker into a phase."),
     ("cap_moves_total", (*_UPSTREAM, "why"), "Moves of a learnt cap by a quarter or more, by why."),
     ("store_moves_total", ("phase",), "Moves of this replica into a phase with the shared store."),
     ("store_trips_total", ("result",), "Trips to the shared store, answered or missed."),
@@ -87,6 +89,10 @@ _GAUGES: Final = (
     ("breaker_failure_ratio", _UPSTREAM, "Share of failed calls in the breaker's window."),
     ("breaker_slow_ratio", _UPSTREAM, "Share of slow calls in the breaker's window."),
     ("breaker_next_probe_seconds", _UPSTREAM, "Time until the breaker lets a call through, 0 for now."),
+    ("tool_queue_depth", _TOOL, "Calls that wait in a tool's own queue."),
+    ("tool_queue_oldest_seconds", _TOOL, "Age of the call that waits longest in it, 0 when none waits."),
+    ("tool_breaker_phase", (*_TOOL, "phase"), "1 for the phase a tool's own breaker is in, else 0."),
+    ("tool_breakers_open", _TOOL, "Tools of this name whose own breaker is open."),
     ("retry_budget_balance", _UPSTREAM, "Retries that the budget would pay for."),
     ("pressure", _UPSTREAM, "How full an upstream's queue is, 0 to 1."),
     ("paused", _UPSTREAM, "1 while the classes of an upstream's pause_when are held."),

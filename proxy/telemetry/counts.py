@@ -7,6 +7,7 @@ the flows of a lane or of a route's upstream, so that a scrape has fewer rows to
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from proxy.core.survey import OTHERS
@@ -76,6 +77,26 @@ class Labels:
             return OTHERS
         self._kept.add(value)
         return value
+
+
+class ToolMoves:
+    """Moves of tools' own breakers, by route, tool and the phase moved into."""
+
+    __slots__ = ("_counts", "_labels")
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, ...], int] = {}
+        self._labels = Labels()
+
+    def add(self, scope: str, phase: str) -> None:
+        """One more, of the tool in a scope such as `tool:github/search`."""
+        route, _, tool = self._labels.keep(scope.partition(":")[2]).partition("/")
+        names = (route, tool or OTHERS, phase)
+        self._counts[names] = self._counts.get(names, 0) + 1
+
+    def items(self) -> Iterable[tuple[tuple[str, ...], int]]:
+        """All of them."""
+        return self._counts.items()
 
 
 class Histogram:

@@ -9,7 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from proxy.core.breaker import CLOSED, HALF_OPEN, OPEN
-from proxy.core.state import BreakerState, BucketState, CapState, GateState, StoreState
+from proxy.core.state import BreakerState, BucketState, CapState, GateState, StoreState, ToolState
 from proxy.core.survey import OTHERS
 from proxy.stores.contact import Phase
 from proxy.telemetry.catalog import CATALOG, PREFIX
@@ -129,6 +129,21 @@ def of_store(store: StoreState, moves: Mapping[str, int], trips: Histogram) -> I
     yield counter("store_asks_total", [((), store.asks)])
     yield histogram("store_trip_seconds", [((), trips)])
     yield gauge("store_replicas", [((), store.replicas)])
+
+
+def of_tools(tools: tuple[ToolState, ...], moves: Iterable[Row]) -> Iterator[Metric]:
+    """The tools with a queue or a breaker of their own, by the names of their configuration."""
+    phases = (CLOSED, OPEN, HALF_OPEN)
+    rows = [((tool.route, tool.label), tool) for tool in tools]
+    with_one = [(names, tool.breaker) for names, tool in rows if tool.breaker is not None]
+    yield gauge("tool_queue_depth", [(names, tool.depth) for names, tool in rows])
+    yield gauge("tool_queue_oldest_seconds", [(names, tool.oldest_s) for names, tool in rows])
+    yield gauge(
+        "tool_breaker_phase",
+        [((*names, phase), int(phase == row.phase)) for names, row in with_one for phase in phases],
+    )
+    yield gauge("tool_breakers_open", [(names, tool.down) for names, tool in rows])
+    yield counter("tool_breaker_moves_total", moves)
 
 
 def by_label(name: str, counts: Mapping[str, float]) -> Metric:

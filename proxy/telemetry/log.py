@@ -112,8 +112,14 @@ class Log:
         """A breaker changed its phase."""
         self._lines.write(
             logging.WARNING if moved.new == OPEN else logging.INFO,
-            ("breaker_moved", moved.new, moved.upstream),
-            lambda: {"upstream": moved.upstream, "old": moved.old, "new": moved.new, "detail": moved.why},
+            ("breaker_moved", moved.new, moved.scope or moved.upstream),
+            lambda: {
+                "upstream": moved.upstream,
+                "scope": moved.scope or f"upstream:{moved.upstream}",
+                "old": moved.old,
+                "new": moved.new,
+                "detail": moved.why,
+            },
         )
 
     def cap_moved(self, moved: CapMoved) -> None:

@@ -39,6 +39,7 @@ from proxy.telemetry.counts import (
     Kept,
     Labels,
     Tokens,
+    ToolMoves,
 )
 from proxy.telemetry.families import Row
 from proxy.telemetry.log import Log
@@ -88,6 +89,7 @@ class Telemetry:
         self._unknown_route = 0
         self._crashes = 0
         self._breaker_moves: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        self._tool_moves = ToolMoves()
         self._cap_moves: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._store_moves: defaultdict[str, int] = defaultdict(int)  # by phase
         self._trips = Histogram(TRIP_BOUNDS_S)
@@ -217,6 +219,7 @@ class Telemetry:
         yield from families.of_flows(self._flows)
         state = self._state()
         yield from families.of_state(state, self._cap_labels, self._bucket_labels)
+        yield from families.of_tools(state.tools, self._tool_moves.items())
         if state.store is not None:
             yield from families.of_store(state.store, self._store_moves, self._trips)
         yield families.gauge("upstream_connections", self._connections())
@@ -327,7 +330,10 @@ class Telemetry:
             self._log.cap_moved(event)
 
     def _breaker_moved(self, event: BreakerMoved) -> None:
-        self._breaker_moves[(self._labels.keep(event.upstream), event.new)] += 1
+        if event.scope:
+            self._tool_moves.add(event.scope, event.new)
+        else:
+            self._breaker_moves[(self._labels.keep(event.upstream), event.new)] += 1
         if self._log:
             self._log.breaker_moved(event)
 

@@ -7,6 +7,7 @@ pool.py        the idle connections        dial.py, tls.py, address.py    openin
 connection.py  one connection: flow control, timer        answer.py    bytes → answer, no socket in it
 headers.py     the head we send        upload.py    a body that is pulled        retry_after.py    theirs
 judge.py       what an exchange says about its upstream        retries.py    when it is to be repeated
+merging.py     messages of ours among those of an answer
 httpx_bridge.py, httpx_line.py    HTTP/2, and what is behind an outbound proxy (outbound.py)
 """
 
@@ -20,6 +21,7 @@ from proxy.upstream.contract import (
     UnsendableRequest,
 )
 from proxy.upstream.headers import CREDENTIALS
+from proxy.upstream.merging import Merged
 from proxy.upstream.relay import relay
 from proxy.upstream.retries import Held, Retries
 from proxy.upstream.target import Upstream
@@ -31,6 +33,7 @@ __all__ = [
     "Downstream",
     "Headers",
     "Held",
+    "Merged",
     "Request",
     "Result",
     "Retries",

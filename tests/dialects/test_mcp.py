@@ -9,6 +9,7 @@ import pytest
 
 from proxy.core.verdict import Reason, Refusal
 from proxy.dialects import Answer, Ask, Malformed, dialect_named
+from proxy.dialects.jsonrpc import MOST_MESSAGES
 from tests.dialects.refusals import example, header
 
 MCP = dialect_named("mcp")
@@ -88,7 +89,9 @@ def test_what_costs_the_server_work_is_not(content: object) -> None:
         ({"id": 1, "method": "tools/call"}, "`name`"),
         ({"id": 1, "method": "tools/call", "params": {"name": 4}}, r"\$\.name"),
         ({"id": 1, "method": "tools/call", "params": ["search"]}, "Expected `object`"),
-        ([call(1, "cheap"), call(2, "dear")], "one tool only"),
+        ([call(1), call(1)], "have the same `id`"),
+        ([call(number) for number in range(MOST_MESSAGES + 1)], "100 messages at most"),
+        ([call(1), {"id": 2, "method": "tools/call"}], "`name`"),
     ],
 )
 def test_what_cannot_be_charged_to_one_tool_is_malformed(content: object, message: str) -> None:

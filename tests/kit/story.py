@@ -145,6 +145,11 @@ class Story:
         named = {"*" if name == "any" else name: ToolPolicy(count) for name, count in slots.items()}
         return self._route_with(tools=named)
 
+    def tools_apart(self, **policies: ToolPolicy) -> Story:
+        """Tools with a queue or a breaker of their own; `any` stands for `*`."""
+        named = {"*" if name == "any" else name: policy for name, policy in policies.items()}
+        return self._route_with(tools=named)
+
     def callers(self, **slots: int) -> Story:
         """Caps per caller; `any` stands for `*`."""
         named = {"*" if name == "any" else name: CallerPolicy(count) for name, count in slots.items()}

@@ -18,6 +18,7 @@ from proxy.core.state import (
     RetryBudgetState,
     RouteState,
     StoreState,
+    ToolState,
     UpstreamState,
 )
 from proxy.telemetry import Log, Telemetry
@@ -34,6 +35,7 @@ BUSY = GateState(
     retry_budgets=(RetryBudgetState("openai", 9.75),),
     upstreams=(UpstreamState("openai", 0.625),),
     routes=(RouteState("chat", 4096, 0.75),),
+    tools=(ToolState("github", "*", 5, 2.5, BreakerState("mcp", "open", 9, 1.0, 0.0, 0.25), 2),),
     store=StoreState(
         kind="redis",
         shown="redis://10.0.0.5:6379/0",

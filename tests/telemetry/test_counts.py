@@ -170,6 +170,19 @@ def test_moves_of_a_breaker_are_counted_by_the_phase_moved_into() -> None:
     assert seen.get("breaker_moves_total", upstream="openai", phase="half-open") == 1
 
 
+def test_moves_of_a_tools_own_breaker_are_not_those_of_its_upstream() -> None:
+    told = Told()
+    for _ in range(2):
+        told.emit(BreakerMoved("mcp", "closed", "open", "5 calls in a row failed", "tool:github/*"))
+    for number in range(MOST_VALUES):
+        told.emit(BreakerMoved("mcp", "closed", "open", "why", f"tool:github/tool-{number}"))
+    seen = told.scrape()
+    assert seen.get("tool_breaker_moves_total", route="github", tool="*", phase="open") == 2
+    assert seen.total("tool_breaker_moves_total", phase="open") == MOST_VALUES + 2
+    assert seen.get("tool_breaker_moves_total", route="others", tool="others", phase="open") == 1
+    assert seen.total("breaker_moves_total") == 0
+
+
 def test_moves_of_a_learnt_cap_are_counted_by_why_and_logged() -> None:
     told = Told()
     told.emit(CapMoved("openai", 16, 24, "raised"))

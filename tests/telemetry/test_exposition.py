@@ -45,6 +45,7 @@ def told_of_everything() -> Told:
     told.emit(WouldQueue(call(), "openai", Reason.CAP_REACHED, "upstream:openai"))
     told.emit(Returned(one, "openai", admitted=True))
     told.emit(BreakerMoved("openai", "closed", "open", "why"))
+    told.emit(BreakerMoved("mcp", "closed", "open", "why", "tool:github/*"))
     told.emit(CapMoved("openai", 16, 24, "raised"))
     told.telemetry.relayed(one, "openai", outcome=Outcome.FAILED, status=500, total_s=1.0, first_byte_s=0.5)
     told.telemetry.unknown_priority("chat")
@@ -76,6 +77,14 @@ def test_every_number_of_the_gates_state_is_a_gauge() -> None:
     assert seen.get("breaker_next_probe_seconds", **openai) == 3.5
     assert seen.get("retry_budget_balance", **openai) == 9.75
     assert seen.get("pressure", **openai) == 0.625
+    any_tool = {"route": "github", "tool": "*"}
+    assert seen.get("tool_queue_depth", **any_tool) == 5
+    assert seen.get("tool_queue_oldest_seconds", **any_tool) == 2.5
+    assert seen.get("tool_breakers_open", **any_tool) == 2
+    phases = [
+        seen.get("tool_breaker_phase", **any_tool, phase=phase) for phase in ("closed", "open", "half-open")
+    ]
+    assert phases == [0, 1, 0]
 
 
 def test_what_the_proxy_holds_open_is_a_gauge() -> None:

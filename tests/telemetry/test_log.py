@@ -112,6 +112,7 @@ def test_breakers_reloads_start_and_stop_are_logged() -> None:
         ("stopped", "info"),
     ]
     assert told.lines()[1]["detail"] == "20 of 20 calls failed"
+    assert told.lines()[1]["scope"] == "upstream:openai"
 
 
 @pytest.mark.parametrize(
