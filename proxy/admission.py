@@ -16,10 +16,12 @@ from typing import Protocol, Self
 from proxy.core.call import Call
 from proxy.core.gate import Gate
 from proxy.core.grant import Grant
+from proxy.core.hearing import hear
 from proxy.core.leash import Leash
 from proxy.core.policy import Policy
 from proxy.core.verdict import UNUSED, Outcome, Refusal
 from proxy.core.waiting import Waiter
+from proxy.core.word import Word
 
 LEAST_TIMER_S = 0.001
 """uvloop's timers have a grain of one millisecond; a shorter one would fire at once and too early."""
@@ -38,11 +40,22 @@ class Lease(Leash):
 
     Set `outcome` before the end; what ends without one never reached its upstream, and gets all back. Set
     `used_tokens` where the answer told; without it the estimate stands. `silent_s` is how long the upstream
-    let the call wait for an answer; without it, for as long as the lease was held. `crowded` as of a `Grant`.
+    let the call wait for an answer; without it, for as long as the lease was held. `crowded` and
+    `answered_bytes` as of a `Grant`.
+    `told`: the upstream itself has refused the call, and this is what to say of it.
     Nothing is awaited at either end: no cancellation can come between the end of the call and the settling.
     """
 
-    __slots__ = ("_admission", "_grant", "crowded", "outcome", "silent_s", "used_tokens")
+    __slots__ = (
+        "_admission",
+        "_grant",
+        "answered_bytes",
+        "crowded",
+        "outcome",
+        "silent_s",
+        "told",
+        "used_tokens",
+    )
 
     def __init__(self, admission: Admission, grant: Grant) -> None:
         self._admission = admission
@@ -51,6 +64,13 @@ class Lease(Leash):
         self.used_tokens: float | None = None
         self.silent_s: float | None = None
         self.crowded = False
+        self.answered_bytes = 0
+        self.told: Refusal | None = None
+
+    def heard(self, word: Word) -> float | None:
+        """The upstream said what is left, or to come again later; `told` is what to say of that here."""
+        self.told = self._admission.heard(self._grant, word)
+        return None if self.told is None else self.told.retry_after_s
 
     def answered(self, silent_s: float) -> None:
         """A good answer has begun: breaker, budgets and those who wait need not wait for its end to know."""
@@ -77,6 +97,7 @@ class Lease(Leash):
     ) -> None:
         self._grant.silent_s = self.silent_s
         self._grant.crowded = self.crowded
+        self._grant.answered_bytes = self.answered_bytes
         self._admission.settle(self._grant, self.outcome, self.used_tokens)
 
 
@@ -181,6 +202,15 @@ class Admission:
             self._arm()
         if self.gate.watch.hung:
             self._cut()
+
+    def heard(self, grant: Grant, word: Word) -> Refusal | None:
+        """The upstream's own word, with the answer to what was granted. A refusal gets a time of its own."""
+        refusal = hear(self.gate, grant, word, self._clock())
+        if self.gate.has_decided:
+            self._tell()
+        elif self.gate.room.size:
+            self._arm()
+        return refusal
 
     def opened(self, keys: list[str], replicas: int) -> None:
         """A store that so many `replicas` share has answered: serve who waited for it."""

@@ -110,6 +110,8 @@ def upstream_of(name: str, settings: Settings) -> Upstream:
         verify=upstream.tls.verify,
         http2=upstream.http2,
         proxy=upstream.proxy.get_secret_value() or None,
+        listens=upstream.pace is not None or bool(upstream.limit_patterns),
+        limit_patterns=upstream.limit_patterns,
     )
 
 
@@ -125,6 +127,8 @@ def wiring(settings: Settings, name: str) -> tuple[object, ...]:
         upstream.http2,
         upstream.proxy,
         upstream.stream_buffer_bytes,
+        upstream.pace,
+        upstream.limit_patterns,
         settings.callers.identify,
         settings.forwarded,
     )

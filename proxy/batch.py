@@ -22,13 +22,14 @@ from proxy.core.leash import Leash
 from proxy.core.repeats import of_any_length
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, UNUSED, Reason, Refusal
 from proxy.core.waiting import Waiter
+from proxy.core.word import Word
 from proxy.dialects import digest
 from proxy.dialects.base import Ask
 from proxy.dialects.mcp import refuse_all, reply_to
 from proxy.dialects.tokens import readable
 from proxy.recognise import MOST_TOOL_CHARS, Arrival, Serving, complaint
 from proxy.retrying import conclude
-from proxy.upstream import Merged, Request, Result, UnsendableRequest, relay
+from proxy.upstream import Merged, Request, Result, UnsendableRequest, heed, looked_at, relay
 from proxy.wire import Wire
 
 JSON: Final = [(b"content-type", b"application/json")]
@@ -46,6 +47,11 @@ class Leashes(Leash):
         """A good answer has begun."""
         for lease in self._leases:
             lease.answered(silent_s)
+
+    def heard(self, word: Word) -> float | None:
+        """The upstream's own word: each is told, and the request waits as long as the last of them."""
+        waits_s = [wait_s for lease in self._leases if (wait_s := lease.heard(word)) is not None]
+        return max(waits_s) if waits_s else None
 
     def on_cut(self, callback: Callable[[], None] | None) -> None:
         """Whom to tell when one of the calls is to be given up."""
@@ -150,6 +156,8 @@ class Batch:
         """Send what goes on, in the caller's own bytes where that is all of it."""
         wire = self._wire
         body, headers, merged = wire.take_arrived(), wire.headers, None
+        if self._upstream.texts is not None:
+            headers = readable(headers)
         if self.refused:
             body = b"[" + b",".join([part.raw for part in self.sent]) + b"]"
             headers, merged = readable(headers), Merged(wire, self._replies(self.refused))
@@ -165,19 +173,24 @@ class Batch:
         )
         for lease in self._leases:
             lease.outcome = IGNORED  # what is cancelled from here on says nothing
+        leashes = Leashes(self._leases)
+        # Whose limit a text tells of is known only where there is one call.
+        texts = self._upstream.texts if len(self._leases) == 1 else None
+        downstream = looked_at(wire if merged is None else merged, texts)
         try:
             result = await relay(
                 self._upstream,
                 request,
-                wire if merged is None else merged,
+                downstream,
                 clock=self._clock,
                 deadline=self._arrival.until,
-                leash=Leashes(self._leases),
+                leash=leashes,
             )
         except UnsendableRequest:
             for lease in self._leases:
                 lease.outcome = UNUSED  # nothing was sent
             raise
+        heed(downstream, result, leashes)
         for lease in self._leases:
             conclude(lease, result)
         return result, merged

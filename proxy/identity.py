@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from proxy.upstream import CREDENTIALS, Headers
+
 ANONYMOUS: Final = "anonymous"
 HASH_CHARS: Final = 12
 """48 bits: two of 100,000 callers share a hash with a probability of 2e-5."""
@@ -111,6 +113,14 @@ def fingerprint(value: bytes) -> str:
     if value[:7].lower() == b"bearer ":
         value = value[7:].strip()
     return hashlib.sha256(value).hexdigest()[:HASH_CHARS]
+
+
+def pool_of(headers: Headers) -> str:
+    """By whose key a call goes to an upstream, where callers bring their own; "" without one."""
+    for name, value in headers:
+        if name in CREDENTIALS:
+            return fingerprint(value)
+    return ""
 
 
 def target_mark(path: bytes, query: bytes | None) -> bytes:

@@ -15,24 +15,23 @@ from typing import Final
 
 from proxy.admission import Lease
 from proxy.batch import Batch
-from proxy.core.call import Call
 from proxy.core.events import Refused
 from proxy.core.repeats import TELLING_BYTES
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, UNUSED, Kind, Reason, Refusal, kind_of
 from proxy.core.waiting import Waiter
 from proxy.dialects.base import Malformed
-from proxy.dialects.tokens import Meter, readable
+from proxy.outgoing import is_too_large, pool, request_of, rewrites, used_tokens
 from proxy.recognise import Arrival, Serving, complaint, mark_of, recognise
 from proxy.retrying import Failed, conclude, may_ask_another, may_repeat
 from proxy.routing import Rung
 from proxy.upstream import (
-    CREDENTIALS,
     CallerGone,
     Downstream,
     Held,
-    Request,
     Result,
     UnsendableRequest,
+    heed,
+    looked_at,
     relay,
 )
 from proxy.wire import SMALL_BYTES, TooLarge, Wire
@@ -93,7 +92,7 @@ class Pipeline:
         failed: Failed | None = None  # the first that did
         try:
             for rung in arrival.route.ladder:
-                if rung.model and _is_too_large(wire, arrival, serving):
+                if rung.model and is_too_large(wire, arrival, serving):
                     continue
                 said = await self._try(wire, arrival, rung, serving)
                 if said is None:
@@ -124,13 +123,14 @@ class Pipeline:
         call, route, name = arrival.call, arrival.route, rung.upstream.name
         held: Held | None = None
         if arrival.exempt and not (arrival.opens and serving.admission.gate.draining):
-            result = await relay(rung.upstream, _request(wire, arrival, rung), wire, clock=self._clock)
+            result = await relay(rung.upstream, request_of(wire, arrival, rung), wire, clock=self._clock)
         else:
             # One queue a call: a fallback has room now, or is none.
             may_wait = again is not None or rung is route.ladder[0]
             arrival.goes_to(rung)
-            if rung.model and _rewrites(arrival):  # read before a permit is held
+            if rung.model and rewrites(arrival):  # read before a permit is held
                 await wire.read_all(serving.peek_bytes, idle_s=rung.upstream.idle_s)
+            call.pool = pool(wire, rung)
             verdict: Lease | Refusal | Waiter | None
             verdict = serving.admission.enter(call, name, may_wait=may_wait)
             if isinstance(verdict, Waiter):
@@ -145,11 +145,12 @@ class Pipeline:
                 if route.asks_again and 0 < (wire.length or 0) <= SMALL_BYTES:
                     # Kept whole, for only so can it be asked again. Most prompts come in several reads.
                     await wire.read_all(SMALL_BYTES, idle_s=rung.upstream.idle_s)
-                request = _request(wire, arrival, rung)
+                request = request_of(wire, arrival, rung)
                 lease.outcome = IGNORED  # what is cancelled from here on says nothing
                 downstream: Downstream = wire
                 if route.retries is not None and may_repeat(wire, arrival, sent=True):
                     downstream = held = Held(wire, route.retries)
+                downstream = looked_at(downstream, rung.upstream.texts)
                 try:
                     result = await relay(
                         rung.upstream,
@@ -162,8 +163,9 @@ class Pipeline:
                 except UnsendableRequest:
                     lease.outcome = UNUSED  # nothing was sent
                     raise
+                heed(downstream, result, lease)
                 conclude(lease, result)
-                lease.used_tokens = _used(wire, call, result, serving)
+                lease.used_tokens = used_tokens(wire, call, result, serving)
         if again is not None:
             again.repeated = result
         return self._relayed(wire, arrival, rung, result, held, serving)
@@ -259,6 +261,13 @@ class Pipeline:
         if failed and arrival.route.counts_retries:
             known_by_length = arrival.key[3] >= TELLING_BYTES  # and too long to be digested
             mark = None if known_by_length else mark_of(wire, serving)
+            told = result.told
+            if told is not None and told.retry_after_s is not None:  # it has a place there, at that time
+                tokens, now = arrival.call.tokens, self._clock()
+                ticket = told.ticket
+                left_s = told.retry_after_s if ticket is None else max(0.0, ticket.due_at - now)
+                serving.repeats.refused(arrival.key, mark, left_s, now, tokens, ticket)
+                return
             serving.repeats.failed(arrival.key, mark, self._clock(), arrival.call.tokens)
 
     def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
@@ -278,52 +287,3 @@ class Pipeline:
             refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status
         )
         wire.answer(answer.status, answer.headers, answer.body)
-
-
-def _rewrites(arrival: Arrival) -> bool:
-    """Must the body be changed to ask another model?"""
-    return arrival.route.dialect.model_in_body(arrival.rest)
-
-
-def _is_too_large(wire: Wire, arrival: Arrival, serving: Serving) -> bool:
-    """Is the body, which must be changed to ask another model, too large for that, or does nobody know?"""
-    return _rewrites(arrival) and (wire.length is None or wire.length > serving.peek_bytes)
-
-
-def _request(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
-    """What to send to a rung's upstream. Raises Malformed.
-
-    A small body that has arrived is read here; any other is pulled by the relay. Where tokens are counted,
-    the answer will be read for them as it passes.
-    """
-    body = wire.arrived_whole() if wire.is_here(SMALL_BYTES) else wire.body
-    rest = arrival.rest
-    if rung.model:
-        named = (wire.body or b"") if _rewrites(arrival) else None
-        rest, renamed = arrival.route.dialect.with_model(rest, named, rung.model)
-        body = body if named is None else renamed
-    headers = wire.headers
-    if rung.foreign:
-        headers = [field for field in headers if field[0] not in CREDENTIALS]
-    if arrival.call.tokens:
-        headers = readable(headers)
-        wire.meter = Meter()
-    return Request(
-        method=wire.method,
-        target=rung.upstream.target(rest, wire.query),
-        headers=headers,
-        body=body,
-        length=wire.length if body is None else len(body),
-        has_body=wire.has_body,
-        peer=wire.peer,
-        scheme=wire.scheme,
-    )
-
-
-def _used(wire: Wire, call: Call, result: Result, serving: Serving) -> float | None:
-    """The tokens that a call used, where its whole answer came and told; None: the estimate stands."""
-    if wire.meter is None:
-        return None
-    used = wire.meter.used() if result.complete else None
-    serving.telemetry.tokens(call.route, call.tokens, used)
-    return used

@@ -29,7 +29,8 @@ class Failed:
 
 def conclude(lease: Lease, result: Result) -> None:
     """What became of a call is what its lease is settled by."""
-    lease.outcome = result.outcome
+    lease.outcome, result.told = result.outcome, lease.told
+    lease.answered_bytes = result.answered_bytes
     lease.silent_s, lease.crowded = result.silent_s, result.crowded
     if not result.sent:
         lease.never_sent()

@@ -65,7 +65,7 @@ class Attempt:
     """One attempt of a call at the upstream. Times are -1 until they come."""
 
     __slots__ = (
-        "begun_at", "call", "ended_at", "first_at", "grant", "is_left", "is_over", "sent_at",
+        "begun_at", "call", "ended_at", "first_at", "grant", "is_left", "is_over", "sent_at", "word",
     )  # fmt: skip
 
     def __init__(self, call: Logical, grant: Any, sent_at: float) -> None:
@@ -77,6 +77,7 @@ class Attempt:
         self.ended_at = -1.0
         self.is_left = False  # nobody waits for its answer any more
         self.is_over = False  # the upstream has done with it
+        self.word: Any = None  # what it says of its own limits, with the head of its answer
 
 
 class Chain:

@@ -21,17 +21,25 @@ from proxy.core.call import Call
 from proxy.core.events import Event
 from proxy.core.gate import Gate
 from proxy.core.grant import Grant
+from proxy.core.hearing import hear
 from proxy.core.policy import Policy
 from proxy.core.repeats import Repeats
 from proxy.core.survey import survey
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, SUCCEEDED, Kind, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
+from proxy.core.word import Word
 from proxy.dialects.refusal import Facts
 from proxy.stores.breakers import BreakerMachine
 from proxy.stores.memory import MemoryStore
 
 FIRST_BYTE_S: Final = 120.0
 """The relay's own patience: the default of `timeouts: first_byte`."""
+
+PROMPT_BYTES: Final = 4.2
+"""What a token of a prompt takes, its JSON among it."""
+
+STREAMED_BYTES: Final = 150.0
+"""What an event with one token takes on the wire."""
 
 CROWDED: Final = (503, 529)
 """What an upstream says that has no room, besides 429."""
@@ -75,7 +83,7 @@ class GateDoor(NoDoor):
             arrived_at=now,
             deadline=call.deadline,
             until=call.deadline,
-            size=call.key[3],
+            size=int(call.tokens_in * PROMPT_BYTES) or call.key[3],
         )
         if self._repeats:
             mark = call.mark if self._repeats.wants_digest(call.key, now) else None
@@ -158,8 +166,13 @@ class GateDoor(NoDoor):
             self._callers.answered(call, 200, None, may_return=True, ours=False)
             return
         attempt.grant.crowded = status in CROWDED
+        told = self._hear(attempt, status == 429, told_s) if status == 429 else None
         self._settle(attempt, OVERLOADED if status == 429 else FAILED)
-        self._repeats.failed(call.key, call.mark, now)
+        if told is not None and told.retry_after_s is not None:
+            told_s = told.retry_after_s
+            self._repeats.refused(call.key, call.mark, told_s, now, ticket=told.ticket)
+        else:
+            self._repeats.failed(call.key, call.mark, now)
         if status != NO_ANSWER:
             self._callers.answered(call, status, told_s, may_return=True, ours=False)
             return
@@ -187,14 +200,23 @@ class GateDoor(NoDoor):
         """A good answer begins: that much is known before its end. One that is whole is settled at once."""
         now = self._timeline.now
         self._callers.first_byte(attempt.call)
+        if attempt.word is not None:
+            self._hear(attempt, False, None)
         self._gate.answered(attempt.grant, now - attempt.sent_at, now)
         self._tell()
+
+    def _hear(self, attempt: Attempt, refused: bool, told_s: float | None) -> Refusal | None:
+        """What the head of an answer says of the upstream's own limits."""
+        word = Word(attempt.word or [], refused=refused, wait_s=told_s)
+        return hear(self._gate, attempt.grant, word, self._timeline.now)
 
     def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
         now = self._timeline.now
         first_at = attempt.first_at if attempt.first_at >= 0.0 else now
         grant, attempt.grant = attempt.grant, None
         grant.cut = None
+        if attempt.first_at >= 0.0:
+            grant.answered_bytes = int(attempt.call.tokens_out * STREAMED_BYTES)
         grant.silent_s = first_at - attempt.sent_at
         self._held -= 1
         self._gate.settle(grant, outcome, now)

@@ -88,6 +88,10 @@ def _goodput() -> list[Row]:
     for name in ("chains@2", "chains@5", "chains@10"):
         rows += _plain("G", "goodput of finished chains", name, "goodput", 0.95)
     rows += _plain("G", "goodput, provider counts refused calls", "provider-strict", "goodput", 0.90)
+    for variant in ("default", "told"):
+        of = _figure("provider-tells", variant, "refused_late")
+        what = "429s of a provider that tells, after a minute"
+        rows.append(Row("WW", what, "provider-tells", variant, of, 0.0, at_least=False))
     return rows
 
 

@@ -39,12 +39,18 @@ def figures(played: Played) -> dict[str, Any]:
         **fairness(played, useful),
         **_recovery(played, bins),
         **_cap(played),
+        "refused_late": sum(begun <= each.sent_at < ended and _is_refused(each) for each in ledger.sent),
         "peak": ledger.peak,
         "refusals": ledger.refusals,
     }
     if played.scenario.chains:
         found |= _chains(played)
     return found
+
+
+def _is_refused(attempt: Attempt) -> bool:
+    """Did the upstream say no at once?"""
+    return attempt.begun_at < 0.0 <= attempt.ended_at and not attempt.is_left
 
 
 def useful_attempts(played: Played) -> list[Attempt]:

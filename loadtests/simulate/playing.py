@@ -72,7 +72,7 @@ def upstream_of(scenario: Scenario, timeline: Timeline, ledger: Ledger, seed: in
         return Knee(timeline, ledger, luck)
     calls_per_s = scenario.limits * BEST_PER_S["u3"]
     limits = (calls_per_s, calls_per_s * MEAN_TOKENS_IN, calls_per_s * MEAN_TOKENS_OUT)
-    return Streams(timeline, ledger, luck, limits, counts_failed=scenario.counts_failed)
+    return Streams(timeline, ledger, luck, limits, counts_failed=scenario.counts_failed, tells=scenario.tells)
 
 
 def play(scenario: Scenario, variant: str, seed: int) -> Played:

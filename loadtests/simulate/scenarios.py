@@ -36,7 +36,8 @@ class Scenario:
     """One run. What is measured is what was offered, and what was done, in `window`.
 
     `limits` is how many times what its machine can do U3's provider allows; `counts_failed`: also what it
-    refuses is charged. `trigger` is since when and until when a load is the trouble.
+    refuses is charged; `tells`: its answers say what is left of its limits. `trigger` is since when and until
+    when a load is the trouble.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scenario:
     critical_most: float = 0.6
     limits: float = 4.0
     counts_failed: bool = False
+    tells: bool = False
     trigger: tuple[float, float] | None = None
     variants: tuple[str, ...] = ("default", "told")
 
@@ -151,6 +153,13 @@ def _all() -> tuple[Scenario, ...]:
         ),
         Scenario(
             "provider-strict", "u3", (Phase(900.0, 1.5),), (120.0, 900.0), limits=1.2, counts_failed=True
+        ),
+        # 1.2 times what the provider allows, which is 0.8 of what its machine can do; and the same as it was.
+        *(
+            Scenario(
+                name, "u3", (Phase(600.0, 0.96),), (60.0, 600.0), limits=0.8, counts_failed=True, tells=tells
+            )
+            for name, tells in (("provider-tells", True), ("provider-silent", False))
         ),
         Scenario("zombies", "u1", (Phase(60.0, 2.0),), (15.0, 60.0), (Fault("F5", 0.0, 60.0),)),
         Scenario(

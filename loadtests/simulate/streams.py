@@ -11,6 +11,7 @@ from loadtests.simulate.clock import Timeline
 from loadtests.simulate.ledger import Ledger
 from loadtests.simulate.sharing import Sharing
 from loadtests.simulate.upstreams import Upstream
+from proxy.core.word import INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, Said
 
 SEQUENCES: Final = 64
 MOST_IN_LINE: Final = 64
@@ -37,6 +38,12 @@ class Allowance:
         """Seconds until it lets one call in. It may then be overdrawn: its cost is only known later."""
         return max(0.0, self._full_at - now - WINDOW_S)
 
+    def said(self, unit: str, now: float) -> Said:
+        """As the headers of the answer to a call that comes now would have it."""
+        back_s = max(0.0, self._full_at - now)
+        left = max(0.0, (WINDOW_S - back_s) * self.per_s)
+        return Said(unit, left, back_s, WINDOW_S * self.per_s, refills=True)
+
     def spend(self, amount: float, now: float) -> None:
         """So much is gone."""
         self._full_at = max(self._full_at, now) + amount / self.per_s
@@ -50,7 +57,8 @@ class Streams(Upstream):
     """64 sequences at once and a line of as many; prefill in turn, then a token each at a common pace.
 
     `limits_share` moves the provider's limits (1: as they are), `slow_start` multiplies the time to the first
-    token without costing anything, `counts_failed` is the mode in which a call that is refused is charged.
+    token without costing anything, `counts_failed` is the mode in which a call that is refused is charged;
+    with `tells` each answer says what is left of the limits, as Anthropic's do.
     """
 
     best_n = SEQUENCES
@@ -64,12 +72,14 @@ class Streams(Upstream):
         limits: tuple[float, float, float],
         *,
         counts_failed: bool = True,
+        tells: bool = False,
     ) -> None:
         super().__init__(timeline, ledger, luck)
         self.slow_start = 1.0
         self._limits = limits
         self._calls, self._in, self._out = (Allowance(per_s) for per_s in limits)
         self._counts_failed = counts_failed
+        self._tells = tells
         self._share = 1.0
         self._line: deque[Attempt] = deque()
         self._running = 0
@@ -99,6 +109,7 @@ class Streams(Upstream):
         elif self._counts_failed:
             self._calls.use_up(now)
         if wait_s:
+            self._tell(attempt)
             self.timeline.plan(now + 0.001, self._refuse, (attempt, 429, wait_s))
         elif self._running < SEQUENCES:
             self._begin(attempt)
@@ -106,6 +117,14 @@ class Streams(Upstream):
             self._line.append(attempt)
         else:
             self.timeline.plan(now + 0.001, self._refuse, (attempt, 529, None))
+
+    def _tell(self, attempt: Attempt) -> None:
+        if self._tells:
+            now = self.timeline.now
+            attempt.word = [allowance.said(unit, now) for unit, allowance in self._by_unit()]
+
+    def _by_unit(self) -> tuple[tuple[str, Allowance], ...]:
+        return (REQUESTS, self._calls), (INPUT_TOKENS, self._in), (OUTPUT_TOKENS, self._out)
 
     def _refuse(self, refused: tuple[Attempt, int, float | None]) -> None:
         attempt, status, told_s = refused
@@ -118,6 +137,7 @@ class Streams(Upstream):
         self._running += 1
         attempt.begun_at = now
         self._in.spend(attempt.call.tokens_in, now)
+        self._tell(attempt)
         self._prefilled_at = max(self._prefilled_at, now) + attempt.call.tokens_in / PREFILL_PER_S
         told_at = now + (self._prefilled_at - now) * self.slow_start
         self.timeline.plan(told_at, self._decode, attempt)

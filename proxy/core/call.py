@@ -19,15 +19,16 @@ class Call:
     those of `paid_model`: what follows a failed attempt on another upstream spends them no second time.
     `model` is the one it goes to, where its route counts models; a fallback may name another. `tokens` is
     the estimate of what the call costs, where its route has a bucket of tokens; 0.0 for a call that costs
-    none. `going` and `apart` are the gate's, from `offer` on: it belongs to a run that is under way; its
-    tool, where that has a queue or a breaker of its own.
+    none. `pool` tells apart calls that go by different allowances of one upstream, by its caller's own key
+    there; "" for all that go by ours. `going` and `apart` are the gate's, from `offer` on: it belongs to a
+    run that is under way; its tool, where that has a queue or a breaker of its own.
 
     A plain slotted object, not a dataclass: one is made for every request.
     """
 
     __slots__ = (
         "apart", "arrived_at", "caller", "deadline", "going", "is_retry", "model", "paid", "paid_model",
-        "rank", "route", "run", "size", "ticket", "tokens", "tool", "until", "weight",
+        "pool", "rank", "route", "run", "size", "ticket", "tokens", "tool", "until", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class Call:
         self.paid_model = ""
         self.going = False
         self.apart: Tool | None = None
+        self.pool = ""
         self.weight = weight
         self.tokens = tokens
         self.until = until

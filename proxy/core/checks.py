@@ -11,8 +11,9 @@ from proxy.core.plan import Plans
 from proxy.core.policy import RoutePolicy
 from proxy.core.pressure import pressure
 from proxy.core.promises import Promises
-from proxy.core.rounding import NEVER
+from proxy.core.rounding import NEVER, ROUNDING_S
 from proxy.core.target import Target
+from proxy.core.told import LABEL
 from proxy.core.verdict import Reason, Refusal
 from proxy.core.waiting import Waiter, WaitingRoom
 
@@ -111,6 +112,8 @@ class Checks:
         if seq == NEVER:
             self._store.asked(claims, now)
         kept = self.kept(call, target, claims, seq, now, booked=booked, guarded=guarded)
+        if target.told is not None:
+            kept = self._told(call, target, seq, now, booked=booked, besides=kept)
         if kept is None:
             return self._store.reserve(claims, now)
         return longer(kept, self._store.peek(claims, now))
@@ -118,6 +121,8 @@ class Checks:
     def lacking(self, call: Call, target: Target, claims: Claims, now: float) -> Shortfall | None:
         """What a newcomer would lack, or be kept from; None: nothing."""
         kept = self.kept(call, target, claims, NEVER, now, booked=False)
+        if target.told is not None:
+            kept = self._told(call, target, NEVER, now, booked=False, besides=kept)
         found = self._store.peek(claims, now)
         return found if kept is None else longer(kept, found)
 
@@ -149,6 +154,33 @@ class Checks:
             if places and self._store.in_flight(cap.key) + places >= cap.here:
                 return Shortfall(cap.key, Reason.CAP_REACHED, 0.0, 0.0, f"{cap.slots} in flight", cap.here)
         return None
+
+    def _told(
+        self, call: Call, target: Target, seq: float, now: float, *, booked: bool, besides: Shortfall | None
+    ) -> Shortfall | None:
+        """What the upstream itself has told to be lacking, if that is longer than what lacks `besides`."""
+        told = target.told
+        assert told is not None, "asked only where there is one"  # noqa: S101
+        found = besides
+        for pool in told.pools_of(call):
+            key = pool.key
+            kept_s = 0.0 if booked else self._promises.kept_free_s(key, seq, now)
+            lack = told.lacks(call, pool, target.service_s, kept_s, now, booked=booked)
+            if lack is None and seq == NEVER and self._room.size:
+                kind = BOOKED if booked else self.kind(call, target)
+                if self._room.lines.is_wanted(key, order_of(call.rank, kind)):  # by one who asks for more
+                    wait_s = max(ROUNDING_S, self._room.lines.ready_at(key) - now)
+                    lack = Shortfall(key, Reason.BUCKET_EMPTY, wait_s, ROUNDING_S, LABEL, kept=not booked)
+            if lack is not None:
+                found = longer(lack, found)
+        return found
+
+    def short_of(self, waiter: Waiter, now: float) -> Shortfall | None:
+        """What one who waits has not got yet, as far as it comes by itself."""
+        target, found = waiter.target, self._store.peek(waiter.claims, now)
+        if target.told is None:
+            return found
+        return self._told(waiter.call, target, waiter.seq, now, booked=False, besides=found)
 
     def kind(self, call: Call, target: Target) -> int:
         if call.is_retry:

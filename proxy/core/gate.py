@@ -300,7 +300,7 @@ class Gate:
             self._serve(self.room.lines.opened(opened, now), now)
 
     def _refuse_waiting(self, reason: Reason, waiter: Waiter, now: float) -> Refusal:
-        shortfall = self.store.peek(waiter.claims, now)
+        shortfall = self._checks.short_of(waiter, now)
         return self.promises.of_queue(reason, shortfall, waiter, now)
 
     def _grant(

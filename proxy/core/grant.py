@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.core.call import Call
 from proxy.core.claims import Claims
@@ -11,24 +11,31 @@ from proxy.core.rounding import NEVER
 
 if TYPE_CHECKING:
     from proxy.core.target import Target
+    from proxy.core.told import Mark
+
+NO_MARKS: Final[list[Mark]] = []
+"""Never filled: of calls to an upstream that tells nothing."""
 
 
 class Grant:
     """Proof of what one call was granted. Settle it exactly once, with `silent_s` as for `Target.settle`.
 
-    `answered`: that its answer began was told, with `Gate.answered`. `crowded`: the upstream had no room for
-    it, and said so by 503 or 529, or by saying nothing in time. `unsent`: it failed before there was a
-    connection to the upstream. `own_turn` is that of its tool's breaker, where it has one. `cut` belongs to
-    whoever carries the call: what ends it from outside, while there is something to end.
+    `answered`: that its answer began was told, with `Gate.answered`; `answered_bytes` are of its body, at the
+    end. `crowded`: the upstream had no room for it, and said so by 503 or 529, or by saying nothing in time.
+    `unsent`: it failed before there was a connection to the upstream. `own_turn` is that of its tool's
+    breaker, where it has one. `marks` are `Told`'s. `cut` belongs to whoever carries the call: what ends it
+    from outside, while there is something to end.
     """
 
     __slots__ = (
         "answered",
+        "answered_bytes",
         "at",
         "call",
         "claims",
         "crowded",
         "cut",
+        "marks",
         "own_turn",
         "settled",
         "silent_s",
@@ -49,10 +56,12 @@ class Grant:
         self.waited_s = waited_s
         self.silent_s: float | None = None
         self.answered = False
+        self.answered_bytes = 0
         self.crowded = False
         self.unsent = False
         self.own_turn = 0
         self.settled = False
+        self.marks = NO_MARKS
         self.cut: Callable[[], None] | None = None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from proxy.core.word import Word
+
 
 class Leash(ABC):
     """Told of the beginning of an answer; ends what is carried. A base class, for the speed of its calls."""
@@ -12,6 +14,14 @@ class Leash(ABC):
     @abstractmethod
     def answered(self, silent_s: float) -> None:
         """A good answer has begun, after so long a wait for it; its end will take a while."""
+        ...
+
+    @abstractmethod
+    def heard(self, word: Word) -> float | None:
+        """The upstream's own word on its allowances has come with the head of the answer.
+
+        Where it refuses: in how many seconds this very caller should ask again; None to tell its own time.
+        """
         ...
 
     @abstractmethod

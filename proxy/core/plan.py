@@ -56,6 +56,8 @@ class Plans:
                 self._known.clear()
             known = self._known[asked] = claims_of(call, target, route, self._callers)
         sharing, dry = known.keys_by_sharing(), known.dry
+        if target.told is not None and (pools := target.told.pools_of(call)):
+            sharing = ((*sharing[0], *[pool.key for pool in pools]), *sharing[1:])
         claims = Claims(known.caps, known.buckets, known.quotas, call.tokens, sharing)
         claims.on_store_failure = route.on_store_failure
         if dry is not None:

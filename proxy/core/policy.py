@@ -178,13 +178,17 @@ class CallerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamPolicy:
-    """What holds for every call to one upstream, whichever route it came by."""
+    """What holds for every call to one upstream, whichever route it came by.
+
+    `paced`: by what it says itself is left of its allowances (`told.py`).
+    """
 
     name: str
     cap: CapPolicy
     breaker: BreakerPolicy | None
     retry_budget: RetryBudgetPolicy | None
     pause: PausePolicy | None = None
+    paced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from proxy.core.repeats import EARLY_S
 from proxy.core.rounding import NEVER, ROUNDING_S
 from proxy.core.target import Target
 from proxy.core.tickets import Tickets
+from proxy.core.told import Pool
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Reason, Refusal
 from proxy.core.waiting import Waiter, WaitingRoom
 
@@ -86,6 +87,11 @@ class Promises:
                 )
                 found = kept if found is None else longer(found, kept)
         return found
+
+    def kept_free_s(self, key: str, seq: float, now: float) -> float:
+        """As `Line.kept_free_s`, of a key by itself."""
+        line = self._tickets.line_of(key)
+        return 0.0 if line is None or not line.out else line.kept_free_s(now, seq)
 
     @property
     def any(self) -> bool:
@@ -234,6 +240,14 @@ class Promises:
         ahead, _ = self._room.lines.ahead(shortfall.key, waiter)
         ready_s = shortfall.wait_s + shortfall.step_s * ahead
         return self.short(shortfall, call, target, ready_s, now, reason=reason, scope=scope, limit=limit)
+
+    def by_upstream(self, call: Call, target: Target, pool: Pool, now: float) -> Refusal | None:
+        """The upstream itself has refused a call: when this one should come again; None if nobody knows."""
+        wait_s, step_s, label = pool.wait(call, target.service_s, 0.0, now)
+        if not wait_s:
+            return None
+        scope = pool.key.partition("|")[2]
+        return self.in_line(Reason.BUCKET_EMPTY, scope, wait_s, step_s, now, label, call, pool.key)
 
     def failed(self, call: Call, target: Target, reason: Reason, now: float) -> Refusal:
         """The upstream failed: come back soon, if the retry budgets will pay."""

@@ -101,17 +101,32 @@ class RetryBudgetState:
 
 
 @dataclass(frozen=True, slots=True)
+class ToldState:
+    """One allowance of an upstream by its own words: what is left for this replica, of its share of all.
+
+    Where several keys have one each, that with least left.
+    """
+
+    allowance: str
+    left: float
+    whole: float
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamState:
     """How full one upstream is, from 0 (nothing waits) to 1 (its queue is full, or as old as it may get).
 
     `paused`: the classes of its `pause_when` are held. `refused_share`: of the calls to it, from 0 to 1, that
-    are refused because it accepts so few.
+    are refused because it accepts so few. `told`: what the upstream itself says is left; for `held_s` it
+    has asked not to be called.
     """
 
     upstream: str
     pressure: float
     paused: bool = False
     refused_share: float = 0.0
+    told: tuple[ToldState, ...] = ()
+    held_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,12 @@ from proxy.core.state import (
     RetryBudgetState,
     RouteState,
     StoreState,
+    ToldState,
     UpstreamState,
 )
 from proxy.core.survey_of_tools import breaker_state, of_tools, waiting, waiting_bytes
 from proxy.core.target import Target
+from proxy.core.told import Pool
 
 OTHERS = "others"
 
@@ -147,12 +149,25 @@ def _rows(gate: Gate, policy: BucketPolicy, now: float, known: Collection[str]) 
 
 
 def _upstream(gate: Gate, target: Target, now: float) -> UpstreamState:
+    pools = [] if target.told is None else target.told.pools()
     return UpstreamState(
         target.name,
         _pressure(gate, target, now),
         paused=target.pause is not None and target.pause.on,
         refused_share=0.0 if target.breaker is None else target.breaker.brownout.share,
+        told=_told(pools, now),
+        held_s=max((pool.held_until - now for pool in pools if pool.held_until > now), default=0.0),
     )
+
+
+def _told(pools: list[Pool], now: float) -> tuple[ToldState, ...]:
+    least: dict[str, ToldState] = {}
+    for pool in pools:
+        for allowance in pool.allowances:
+            left = max(0.0, allowance.level(now))
+            if allowance.name not in least or left < least[allowance.name].left:
+                least[allowance.name] = ToldState(allowance.name, left, allowance.limit * allowance.share)
+    return tuple(least.values())
 
 
 def _pressure(gate: Gate, target: Target, now: float) -> float:

@@ -15,7 +15,9 @@ from proxy.core.guarded import Guarded
 from proxy.core.pause import Pause
 from proxy.core.policy import CapPolicy, PausePolicy, UpstreamPolicy
 from proxy.core.retry_budgets import RetryBudgets
+from proxy.core.told import Pool, Told
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, SUCCEEDED, UNUSED, Outcome
+from proxy.core.word import Word
 
 BESIDE: Final = -2
 """The turn of a call whose tool has a breaker of its own: the upstream's learns only of its answers."""
@@ -24,7 +26,7 @@ BESIDE: Final = -2
 class Target(Guarded):
     """What is known of one upstream, over reloads too."""
 
-    __slots__ = ("_among", "budgets", "cap_moved", "flow", "learner", "pause", "policy")
+    __slots__ = ("_among", "budgets", "cap_moved", "flow", "learner", "pause", "policy", "told")
 
     def __init__(self, policy: UpstreamPolicy, machine: Machine) -> None:
         super().__init__(Cap(policy.cap.key, policy.cap.slots), machine)
@@ -34,6 +36,7 @@ class Target(Guarded):
         self._among = 1  # so many replicas
         self.learner: Learner | None = None
         self.cap_moved = ""  # why the learnt cap moved just now
+        self.told: Told | None = None  # nothing, as by most
         self.adopt(policy)
 
     @property
@@ -58,6 +61,8 @@ class Target(Guarded):
         self._adopt_pause(policy.pause)
         self._adopt_cap(policy.cap)
         self._fit()
+        if not policy.paced:
+            self.told = None
         if policy.retry_budget is None:
             self.budgets = None
         elif self.budgets is None:
@@ -74,6 +79,8 @@ class Target(Guarded):
         self.cap.lease(slots)
         if self.budgets is not None:
             self.budgets.divide(replicas)
+        if self.told is not None:
+            self.told.divide(replicas)
         if replicas != self._among:
             self._among = replicas
             if not (self._held or self.flow.is_known):
@@ -108,6 +115,8 @@ class Target(Guarded):
         super().begun(grant)
         if grant.call.apart is not None:
             grant.call.apart.begun(grant)
+        if self.told is not None:
+            self.told.begun(grant)
 
     def answered(self, grant: Grant, silent_s: float, now: float) -> str | None:
         """A good answer to a call has begun, after `silent_s`. Returns why the breaker moved, or None."""
@@ -124,6 +133,17 @@ class Target(Guarded):
         if self.breaker.ramp.on:
             self._fit()
         return why
+
+    def hear(self, grant: Grant, word: Word, now: float) -> Pool | None:
+        """The upstream's own word, with the answer to a call. None where none is heeded."""
+        if not self.policy.paced:
+            return None
+        if self.told is None:
+            if not (word.said or word.holds):
+                return None
+            self.told = Told(self.name)
+            self.told.divide(self._among)
+        return self.told.hear(grant, word, self._held, now)
 
     def notice(self, now: float) -> str | None:
         """Has it gone silent? Returns why the breaker moved, or None."""
@@ -160,15 +180,16 @@ class Target(Guarded):
         if grant is not None:
             # What an outage leaves unanswered is no crowd; nor is what one tool leaves.
             crowded = grant.crowded and not apart and self._is_up_since(granted_at)
-            self._unanswered.over(grant)
             answered = grant.answered
-        if self.pause is not None and not answered and self._is_telling(outcome, silent_s):
-            self.pause.add(silent_s, now)
-        if self.learner is not None:
-            if outcome is SUCCEEDED and not answered:
-                self._learnt(self.learner.answered(granted_at, silent_s, call.tokens, now))
-            told = answered or outcome is SUCCEEDED
-            self._learnt(self.learner.settle(granted_at, outcome, now, answered=told, crowded=crowded))
+            self._over(grant, outcome, now)
+        if not answered:
+            self._pause_by(outcome, silent_s, now)
+        learner = self.learner
+        if learner is not None:
+            was_good = answered or outcome is SUCCEEDED
+            if was_good and not answered:
+                self._learnt(learner.answered(granted_at, silent_s, call.tokens, now))
+            self._learnt(learner.settle(granted_at, outcome, now, answered=was_good, crowded=crowded))
         if self.breaker is None:
             return None
         self.breaker.in_flight = self._held
@@ -176,12 +197,17 @@ class Target(Guarded):
         if apart and outcome is FAILED:
             turn, outcome, silent_s = self._as_told(turn, silent_s, grant)
         why = self.breaker.settle(turn, outcome, silent_s, now, began_at=granted_at, answered=answered)
-        if why is not None and self.breaker.phase == OPEN and self.learner is not None:
-            self.learner.outage()
+        if why is not None and self.breaker.phase == OPEN and learner is not None:
+            learner.outage()
             fits = True
         if fits or self.breaker.ramp.on:
             self._fit()
         return why
+
+    def _over(self, grant: Grant, outcome: Outcome, now: float) -> None:
+        self._unanswered.over(grant)
+        if self.told is not None and grant.marks:
+            self.told.ended(grant, outcome, now)
 
     def _is_up_since(self, granted_at: float) -> bool:
         """Was it never down, as far as is known, since a call was granted?"""
@@ -199,12 +225,13 @@ class Target(Guarded):
             turn = self.breaker.latest
         return turn, FAILED, silent_s
 
-    def _is_telling(self, outcome: Outcome, silent_s: float) -> bool:
-        """Does it say how late answers begin? Who left, or failed, says so only by being late already."""
-        assert self.pause is not None, "asked only where there is one"  # noqa: S101
-        if outcome is OVERLOADED or outcome is UNUSED:
-            return False
-        return outcome is SUCCEEDED or silent_s > self.pause.policy.above_s
+    def _pause_by(self, outcome: Outcome, silent_s: float, now: float) -> None:
+        """How late answers begin. Who left, or failed, says so only by being late already."""
+        pause = self.pause
+        if pause is None or outcome is OVERLOADED or outcome is UNUSED:
+            return
+        if outcome is SUCCEEDED or silent_s > pause.policy.above_s:
+            pause.add(silent_s, now)
 
     def _fit(self) -> None:
         self.fit(self.policy.cap.slots if self.learner is None else self.learner.slots)

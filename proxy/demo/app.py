@@ -11,11 +11,12 @@ from typing import assert_never
 from starlette.types import Receive, Scope, Send
 
 from proxy.demo import anthropic, control, gemini, openai, tools
-from proxy.demo.answers import Answer, Request
+from proxy.demo.answers import Answer, Request, tokens_of
 from proxy.demo.behaviour import Behaviour, Brownout, Cut, Hang, Ok, Outage, Refuse
 from proxy.demo.delivery import deliver, fail, refuse
 from proxy.demo.ledger import Ending, Entry, Ledger
 from proxy.demo.mcp import McpServer
+from proxy.demo.provider import Provider
 from proxy.demo.slots import Slots
 from proxy.demo.wire import BodyTooLongError, CallerLeftError, Wire
 
@@ -35,6 +36,7 @@ class DemoUpstream:
         self._chance = random.Random(self.behaviour.seed)
         self._hung: set[asyncio.Future[bool]] = set()
         self._mcp = McpServer()
+        self._provider: Provider | None = None
         self.behaviour.watch(self._behaviour_changed)
 
     @property
@@ -65,6 +67,7 @@ class DemoUpstream:
         """Behaviour and chance as they were at the start, and a ledger of none but the calls still open."""
         self.behaviour.take(self._at_start)
         self._chance = random.Random(self.behaviour.seed)
+        self._provider = None
         self.ledger.reset()
 
     async def _serve(self, wire: Wire, entry: Entry) -> Ending:
@@ -76,15 +79,18 @@ class DemoUpstream:
         answer = self._recognise(wire, entry, body)
         if answer.is_work:
             self.ledger.begin_work(entry, wire.connection.has_left)
-        match await self._mode_after_hang(wire, answer.tool):
+        mode = await self._mode_after_hang(wire, answer.tool)
+        if isinstance(mode, Ok) and (lacks_s := self._charge(answer, body)):
+            mode = Refuse(lacks_s)
+        match mode:
             case Outage(answer="500"):
                 return await fail(wire, answer, 500, "The upstream is out of order.")
             case Outage(answer=how):
                 await wire.connection.close(reset=how == "reset")
                 return Ending.FAILED
             case Refuse(retry_after_s=wait_s):
-                return await refuse(wire, answer, wait_s)
-            case Ok() | Brownout() | Cut() as mode:
+                return await refuse(wire, answer, wait_s, answer.headers)
+            case Ok() | Brownout() | Cut():
                 if answer.is_work:
                     return await self._work(wire, entry, answer, mode)
                 return await deliver(wire, answer, is_cut=isinstance(mode, Cut))
@@ -123,6 +129,17 @@ class DemoUpstream:
             return await deliver(wire, answer, gap_s=gap_s, is_cut=isinstance(mode, Cut))
         finally:
             self.slots.give()
+
+    def _charge(self, answer: Answer, body: bytes) -> float:
+        """Let a provider's limits be told with the answer to a model call. How long it must wait for them."""
+        limits = self.behaviour.limits
+        if limits is None or not answer.model:
+            return 0.0
+        if self._provider is None or self._provider.limits != limits:
+            self._provider = Provider(limits)
+        wait_s, told = self._provider.take(tokens_of(body))
+        answer.headers += told
+        return wait_s
 
     def _luck(self) -> float:
         sigma = self.behaviour.sigma

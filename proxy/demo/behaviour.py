@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from proxy.demo.provider import Limits
+
 Share = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -63,7 +65,8 @@ class Behaviour:
     events, `event_gap_s` apart. With both times 0 no timer is started.
 
     `modes` holds for the tools that it names, in place of `mode`: one may hang while the others answer.
-    `mcp_sse` frames the answers to MCP calls as an event stream, as most MCP servers do. `tool_bytes` pads
+    `mcp_sse` frames the answers to MCP calls as an event stream, as most MCP servers do. `limits` are
+    those of a provider, told with every answer to a model call (`provider.py`). `tool_bytes` pads
     the answers of REST tools to at least that size.
     """
 
@@ -77,6 +80,7 @@ class Behaviour:
     mode: Mode = Ok()  # noqa: RUF009 - frozen, without state
     modes: dict[str, Mode] = field(default_factory=dict)
     mcp_sse: bool = False
+    limits: Limits | None = None
     tool_bytes: Annotated[int, Meta(ge=0, le=64 * 1024 * 1024)] = 0
 
     def __setattr__(self, name: str, value: Any) -> None:

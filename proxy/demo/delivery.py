@@ -38,12 +38,13 @@ async def fail(wire: Wire, answer: Answer, status: int, message: str) -> Ending:
     return Ending.FAILED
 
 
-async def refuse(wire: Wire, answer: Answer, retry_after_s: float) -> Ending:
+async def refuse(wire: Wire, answer: Answer, retry_after_s: float, more: Headers = ()) -> Ending:
     """Send a 429 instead of `answer`. Raises CallerLeftError."""
     milliseconds = round(retry_after_s * 1000)
     headers = (
         (b"retry-after", b"%d" % math.ceil(milliseconds / 1000)),
         (b"retry-after-ms", b"%d" % milliseconds),
+        *more,
     )
     await _send_error(wire, answer, 429, "Rate limit reached. Please try again later.", headers)
     return Ending.REFUSED

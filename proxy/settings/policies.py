@@ -86,6 +86,7 @@ def _upstream(name: str, upstream: Upstream, classes: Sequence[str]) -> Upstream
         cap=_upstream_cap(f"upstream:{name}", upstream.concurrency, upstream.connections.max),
         breaker=_breaker(upstream.breaker) if upstream.breaker else None,
         pause=_pause(upstream.pause_when, classes) if upstream.pause_when else None,
+        paced=upstream.pace is not None,
         retry_budget=RetryBudgetPolicy(budget.ratio, budget.floor.per_s) if budget else None,
     )
 

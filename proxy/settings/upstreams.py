@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema
 from proxy.dialects import DIALECTS
 from proxy.settings.concurrency import UPSTREAM_EXAMPLE, UpstreamConcurrency
 from proxy.settings.environment import WrongValueError
+from proxy.settings.pacing import LimitPatterns, Pace
 from proxy.settings.pauses import PauseWhen
 from proxy.settings.pem import Authority, CertificateFile, OwnKey, Verify
 from proxy.settings.section import OFF, OrOff, Section
@@ -277,6 +278,25 @@ class Upstream(Section):
     )
     pause_when: PauseWhen | None = Field(
         default=None, description="Holds priorities that can wait while it is slow to answer."
+    )
+    pace: Pace = Field(
+        default="told",
+        validate_default=True,
+        description=(
+            "told: where its answers say what is left of its own limits (x-ratelimit-*, "
+            "anthropic-ratelimit-*, RateLimit), calls are paced by that before it refuses one, and a 429 "
+            "with a time holds them all until then. No cost where nothing of the kind is said. Or off."
+        ),
+        examples=["off"],
+    )
+    limit_patterns: LimitPatterns = Field(
+        default=(),
+        description=(
+            "Regular expressions, without regard to case: a 200 with one in its first 4096 bytes says that a "
+            "limit was met, as tools do, and counts as a 429 of that tool. A group (?P<seconds>...) is when "
+            "to ask again. At most 16 of 200 characters; none unless stated: a text may quote another."
+        ),
+        examples=[["rate limit exceeded, retry in (?P<seconds>[0-9]+)s"]],
     )
     tls: Tls = Field(
         default_factory=Tls, description="For https upstreams with a private authority, or with mutual TLS."

@@ -97,6 +97,17 @@ _GAUGES: Final = (
     ("pressure", _UPSTREAM, "How full an upstream's queue is, 0 to 1."),
     ("paused", _UPSTREAM, "1 while the classes of an upstream's pause_when are held."),
     ("brownout_refused_share", _UPSTREAM, "Share of calls refused as an upstream accepts so few, 0 to 1."),
+    (
+        "told_left",
+        (*_UPSTREAM, "allowance"),
+        "What an upstream says is left of its own allowance, as learnt.",
+    ),
+    ("told_whole", (*_UPSTREAM, "allowance"), "All of that allowance, as far as it is this replica's."),
+    (
+        "told_held_seconds",
+        _UPSTREAM,
+        "Time for which a 429 of the upstream holds all calls to it, 0 for none.",
+    ),
     ("store_phase", ("phase",), "1 for how this replica stands with the shared store, else 0."),
     ("store_replicas", (), "Replicas last seen at the shared store, this one among them."),
     ("upstream_connections", (*_UPSTREAM, "state"), "Open connections to an upstream, by what they do."),

@@ -117,6 +117,10 @@ def of_state(state: GateState, caps: Labels, buckets: Labels) -> Iterator[Metric
     yield gauge("pressure", [((row.upstream,), row.pressure) for row in state.upstreams])
     yield gauge("paused", [((row.upstream,), int(row.paused)) for row in state.upstreams])
     yield gauge("brownout_refused_share", [((row.upstream,), row.refused_share) for row in state.upstreams])
+    told = [(row.upstream, each) for row in state.upstreams for each in row.told]
+    yield gauge("told_left", [((name, each.allowance), each.left) for name, each in told])
+    yield gauge("told_whole", [((name, each.allowance), each.whole) for name, each in told])
+    yield gauge("told_held_seconds", [((row.upstream,), row.held_s) for row in state.upstreams])
     yield gauge("draining", [((), int(state.draining))])
 
 

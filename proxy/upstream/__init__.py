@@ -6,6 +6,7 @@ target.py      an upstream: address, credentials, spans, connections
 pool.py        the idle connections        dial.py, tls.py, address.py    opening one
 connection.py  one connection: flow control, timer        answer.py    bytes → answer, no socket in it
 headers.py     the head we send        upload.py    a body that is pulled        retry_after.py    theirs
+ear.py         what an upstream says of its allowances (allowance.py, spans.py), or in a text (limit_texts.py)
 judge.py       what an exchange says about its upstream        retries.py    when it is to be repeated
 merging.py     messages of ours among those of an answer
 httpx_bridge.py, httpx_line.py    HTTP/2, and what is behind an outbound proxy (outbound.py)
@@ -21,6 +22,7 @@ from proxy.upstream.contract import (
     UnsendableRequest,
 )
 from proxy.upstream.headers import CREDENTIALS
+from proxy.upstream.limit_texts import heed, looked_at
 from proxy.upstream.merging import Merged
 from proxy.upstream.relay import relay
 from proxy.upstream.retries import Held, Retries
@@ -39,5 +41,7 @@ __all__ = [
     "Retries",
     "UnsendableRequest",
     "Upstream",
+    "heed",
+    "looked_at",
     "relay",
 ]

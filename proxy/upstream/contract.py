@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from proxy.core.verdict import FAILED, Outcome, Reason
+from proxy.core.verdict import FAILED, Outcome, Reason, Refusal
+
+if TYPE_CHECKING:
+    from proxy.upstream.ear import Ear
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -121,12 +124,16 @@ class Result:
     `first_byte_s` runs from the request sent to the head of the answer; None without one. `silent_s` is how
     long the upstream let the call wait for that head, or in vain: to connect, and from the request sent on.
     No wait for the caller is in it.
-    `retry_after_s` is what the upstream itself asked for, with a 429, 503 or 529.
+    `answered_bytes` are those of the answer's body that were handed on.
+    `retry_after_s` is what the upstream itself asked for, with a 429, 503 or 529. `ear` hears what it says of
+    its allowances (None: nobody wants to know); `told` is what a caller was told in place of its own time.
     """
 
     __slots__ = (
+        "answered_bytes",
         "complete",
         "detail",
+        "ear",
         "first_byte_s",
         "gone",
         "outcome",
@@ -137,6 +144,7 @@ class Result:
         "silent_s",
         "started",
         "status",
+        "told",
     )
 
     def __init__(self, outcome: Outcome = FAILED) -> None:
@@ -152,6 +160,9 @@ class Result:
         self.first_byte_s: float | None = None
         self.silent_s = 0.0
         self.retry_after_s: float | None = None
+        self.answered_bytes = 0
+        self.ear: Ear | None = None
+        self.told: Refusal | None = None
 
     @property
     def crowded(self) -> bool:

@@ -24,10 +24,13 @@ async def deliver(
     result.status = answer.status
     result.first_byte_s = clock() - connection.sent_at if connection.sent_at is not None else 0.0
     result.started = True
+    headers = answer.headers
+    if leash is not None and result.ear is not None:
+        headers = result.ear.listen(answer.status, headers, leash)
     if leash is not None and answer.phase != COMPLETE and is_good(answer.status):
         leash.answered(result.silent_s + result.first_byte_s)  # what is complete is settled at once
     connection.hand_over()
-    downstream.start(answer.status, answer.headers)
+    downstream.start(answer.status, headers)
     while not connection.gone:
         if piece := connection.take():
             downstream.write(piece)

@@ -68,6 +68,7 @@ class Bridge:
         upstream = self.upstream
         fields = fields_of(upstream.head.write(request))
         result = Result()
+        result.ear = upstream.ear
         ends_at = NEVER if upstream.total_s is None else clock() + upstream.total_s
         body, upload = request.body or b"", None
         if request.body is None and request.has_body and request.length != 0:
@@ -191,11 +192,14 @@ class Exchange(httpx.AsyncByteStream):
         result.status = answer.status
         result.first_byte_s = self._clock() - self.sent_at if self.sent_at is not None else 0.0
         result.started = True
+        headers = answer.headers
+        if self._leash is not None and result.ear is not None:
+            headers = result.ear.listen(answer.status, headers, self._leash)
         if self._leash is not None and is_good(answer.status):
             self._leash.answered(result.silent_s + result.first_byte_s)
         patience.deadline = self._ends_at
         patience.awaits(TAKE_ANSWER, self._idle_s)
-        downstream.start(answer.status, answer.headers)
+        downstream.start(answer.status, headers)
         downstream.flush()
         patience.awaits(SEND_BODY, self._idle_s)
         async with aclosing(answer.pieces) as pieces:

@@ -52,6 +52,7 @@ def judge(ended: Ended, result: Result, clock: Callable[[], float]) -> Result:
         result.silent_s += result.first_byte_s
     elif ended.sent_at is not None:
         result.silent_s += clock() - ended.sent_at
+    result.answered_bytes = ended.bytes_out
     if ended.gone or ended.stalled:
         return left(result, ended.detail)
     if not result.complete:

@@ -44,6 +44,7 @@ async def relay(
         return await upstream.bridge.relay(request, downstream, clock=clock, deadline=deadline, leash=leash)
     head = upstream.head.write(request)
     result = Result()
+    result.ear = upstream.ear
     ends_at = NEVER if upstream.total_s is None else clock() + upstream.total_s
     begins_by = min(deadline, ends_at)
     body, upload = request.body or b"", None

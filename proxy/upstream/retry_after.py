@@ -11,14 +11,16 @@ from proxy.upstream.contract import Headers
 def retry_after_s(headers: Headers, wall: float) -> float | None:
     """Seconds until the upstream wants to be asked again, never negative; None if it does not say.
 
-    `retry-after-ms` (OpenAI, Anthropic) before `retry-after`, which is seconds or a date (RFC 9110 §10.2.3).
+    `retry-after-ms` (OpenAI, Anthropic) and `x-ms-retry-after-ms` (Azure) before `retry-after`, which is
+    seconds or a date (RFC 9110 §10.2.3).
     A date is measured from the answer's own Date, so that the two clocks need not agree; from `wall`, in
     Unix seconds, if there is none.
     """
     told = {name: value.decode("latin-1") for name, value in headers if name in _NAMES}
-    exact = _number(told.get(b"retry-after-ms", ""))
-    if exact is not None:
-        return exact / 1000
+    for name in _MILLISECONDS:
+        exact = _number(told.get(name, ""))
+        if exact is not None:
+            return exact / 1000
     value = told.get(b"retry-after", "")
     seconds = _number(value)
     if seconds is not None:
@@ -30,7 +32,8 @@ def retry_after_s(headers: Headers, wall: float) -> float | None:
     return max(0.0, until - (wall if now is None else now))
 
 
-_NAMES = frozenset({b"retry-after", b"retry-after-ms", b"date"})
+_MILLISECONDS = (b"retry-after-ms", b"x-ms-retry-after-ms")
+_NAMES = frozenset({b"retry-after", *_MILLISECONDS, b"date"})
 
 
 def _number(value: str) -> float | None:

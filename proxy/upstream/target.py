@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ from proxy.upstream import outbound, tls
 from proxy.upstream.address import parse
 from proxy.upstream.connection import MOST_BUFFERED_BYTES, Connection
 from proxy.upstream.dial import Shunned, dial
+from proxy.upstream.ear import Ear
 from proxy.upstream.headers import RequestHead
+from proxy.upstream.limit_texts import LimitTexts
 from proxy.upstream.patience import NEVER
 from proxy.upstream.pool import Pool
 
@@ -49,6 +51,8 @@ class Upstream:
         trusted_hops: int = 0,
         max_connections: int | None = None,
         max_age_s: float = NEVER,
+        listens: bool = False,
+        limit_patterns: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`credentials` are headers that replace the caller's own; `private` names more of those.
@@ -58,7 +62,8 @@ class Upstream:
         does). `stream_buffer_bytes` is held of a body before its sender is not read any more. An idle
         connection is kept for `idle_for_s`: the default stays below the 5 s of Node and uvicorn, the shortest
         keep-alive of common servers. No connection older than `max_age_s` is used again, and no more than
-        `max_connections` are open.
+        `max_connections` are open. With `listens` it is heard what it says of its own allowances;
+        an answer in which one of `limit_patterns` is found says as much as a 429 (`limit_texts.py`).
 
         With `http2`, or with a `proxy` (its URL, or `env`: what the environment says for this upstream),
         httpx carries the calls.
@@ -80,6 +85,9 @@ class Upstream:
         self.pool: Pool[Any] = Pool(
             idle_for_s=idle_for_s, max_age_s=max_age_s, most=max_connections, clock=clock
         )
+        self.ear = Ear() if listens else None
+        self.texts = LimitTexts(limit_patterns) if limit_patterns else None
+        self.has_credentials = bool(credentials)
         self.bridge: Bridge | None = None
         way = outbound.way_to(self._address, proxy)
         if http2 or way is not None:

@@ -36,6 +36,7 @@ async def test_the_capacity_is_changed_in_part_and_shown(demo, http):
         "event_gap_s": 0.0,
         "seed": 0,
         "mcp_sse": False,
+        "limits": None,
         "tool_bytes": 0,
     }
     assert demo.upstream.behaviour == Behaviour(slots=3, latency_s=1, knee=5, event_gap_s=0)

@@ -425,3 +425,15 @@ def test_a_trigger_does_not_outlive_itself() -> None:
 def test_an_outage_is_not_hammered_on() -> None:
     scenario = overload(2.0, seconds=8.0, faults=(Fault("F1", 2.0, 8.0),))
     assert figures(played(scenario))["attempts_per_call"] < 0.1
+
+
+@pytest.mark.parametrize("variant", ["default", "told"])
+def test_a_provider_that_tells_what_is_left_refuses_nobody_after_the_first_minute(variant: str) -> None:
+    """1.2 times what it allows, for ten minutes; with the same calls one that is silent refuses many."""
+    late: dict[str, int] = {}
+    for name in ("provider-tells", "provider-silent"):
+        run = play(named(name), variant, seed=2)
+        late[name] = figures(run)["refused_late"]
+        assert len(run.ledger.sent) > 700
+    assert late["provider-tells"] == 0
+    assert late["provider-silent"] > 20

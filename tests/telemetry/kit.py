@@ -18,6 +18,7 @@ from proxy.core.state import (
     RetryBudgetState,
     RouteState,
     StoreState,
+    ToldState,
     ToolState,
     UpstreamState,
 )
@@ -33,7 +34,7 @@ BUSY = GateState(
     buckets=(BucketState("chat/caller/requests", "nightly", 4.5, 50.0),),
     breakers=(BreakerState("openai", "half-open", 21, 0.5, 0.25, 3.5),),
     retry_budgets=(RetryBudgetState("openai", 9.75),),
-    upstreams=(UpstreamState("openai", 0.625),),
+    upstreams=(UpstreamState("openai", 0.625, told=(ToldState("requests", 12.0, 60.0),)),),
     routes=(RouteState("chat", 4096, 0.75),),
     tools=(ToolState("github", "*", 5, 2.5, BreakerState("mcp", "open", 9, 1.0, 0.0, 0.25), 2),),
     store=StoreState(
