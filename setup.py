@@ -13,8 +13,8 @@ from pathlib import Path
 from setuptools import setup
 
 HOT = (
-    "app", "admission", "batch", "begun", "field_names", "identity", "outgoing", "pipeline", "recognise",
-    "retrying", "routing", "status_lines", "wire",
+    "advising", "app", "admission", "batch", "begun", "field_names", "identity", "outgoing", "pipeline",
+    "recognise", "retrying", "routing", "status_lines", "wire",
 )  # fmt: skip
 HOT_PACKAGES = ("core", "dialects", "listener", "upstream", "telemetry")
 HOT_STORES = ("contact", "holdings", "memory", "shared")

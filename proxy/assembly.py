@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from proxy.advising import advises_of
 from proxy.dialects import dialect_named
 from proxy.identity import Identity, Standing, fingerprint
 from proxy.routing import Route, Rung, Table, prefix_of
@@ -40,6 +41,7 @@ def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
                 counts_tokens=any(bucket.rate.unit == "tokens" for bucket in route.buckets),
                 reads_body=_counts_models(route),
                 retries=_retries(route.retries) if route.retries else None,
+                advises=advises_of(settings, route.name),
             )
         )
     return Table(routes)

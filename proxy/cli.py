@@ -20,7 +20,7 @@ from proxy.demo import Behaviour, serve_demo
 from proxy.explain import NoRoute, explain
 from proxy.identity import BadHeader
 from proxy.server import CannotListen, Started, run
-from proxy.settings import Settings, SettingsError, from_upstream, json_schema, load
+from proxy.settings import Settings, SettingsError, from_upstream, json_schema, load, read, shown
 from proxy.telemetry import Log
 from proxy.workers import Serving, WorkerFailed, supervise
 
@@ -45,7 +45,13 @@ def serve(
         Path | None, typer.Argument(help="The configuration, in YAML.", show_default=False)
     ] = None,
     upstream: Annotated[str | None, typer.Option(help="URL of one upstream, instead of a file.")] = None,
-    dialect: Annotated[str, typer.Option(help="How that upstream speaks.")] = "openai",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="A known provider, instead of a file: openai, ollama, … (docs/presets.md)."),
+    ] = None,
+    dialect: Annotated[
+        str | None, typer.Option(help="How that upstream speaks.", show_default="openai")
+    ] = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT for agents, without a file.")] = None,
     admin: Annotated[str | None, typer.Option(help="HOST:PORT of the control plane, without a file.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
@@ -53,13 +59,16 @@ def serve(
         bool, typer.Option("--counts-per-worker", help="Accept that each worker counts for itself.")
     ] = False,
 ) -> None:
-    """Run the proxy, from a FILE or in front of one --upstream."""
-    if (file is None) == (upstream is None):
-        _fail("serve takes a configuration FILE, or --upstream URL without one", WRONG)
+    """Run the proxy, from a FILE or in front of one --upstream or --preset."""
+    if (file is None) == (upstream is None and preset is None):
+        _fail("serve takes a configuration FILE, or without one --upstream URL or --preset NAME", WRONG)
     if file is not None and (listen or admin):
         _fail("a configuration FILE says itself where to listen; write it there", WRONG)
     try:
-        settings = _load(file) if file else from_upstream(upstream or "", dialect, listen=listen, admin=admin)
+        if file:
+            settings = _load(file)
+        else:
+            settings = from_upstream(upstream, dialect, preset=preset, listen=listen, admin=admin)
     except SettingsError as error:
         _fail(str(error), WRONG)
     if workers == 1:
@@ -78,9 +87,18 @@ def demo() -> None:
 
 
 @app.command()
-def check(file: ConfigFile) -> None:
+def check(
+    file: ConfigFile,
+    show: Annotated[bool, typer.Option("--show", help="Print what each preset stands for.")] = False,
+) -> None:
     """Read FILE as `serve` would, and print every error in it (exit code 2) or nothing (0)."""
-    settings = _load(file)
+    try:
+        document, settings = read(file, os.environ)
+    except SettingsError as error:
+        _fail(str(error), WRONG)
+    if show:
+        rows = list(shown(document))
+        print("\n".join(["upstreams:", *rows]) if rows else "no upstream has a preset")
     routes, upstreams = len(settings.routes), len(settings.upstreams)
     print(f"{file}: valid, {routes} route{'s'[: routes != 1]}, {upstreams} upstream{'s'[: upstreams != 1]}")
 

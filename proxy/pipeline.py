@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.admission import Lease
+from proxy.advising import complete_advice
 from proxy.batch import Batch
 from proxy.core.events import Refused
 from proxy.core.repeats import TELLING_BYTES
@@ -283,6 +284,8 @@ class Pipeline:
                 tokens = arrival.call.tokens
                 now, ticket = self._clock(), refusal.ticket
                 serving.repeats.refused(arrival.key, mark, retry_after_s, now, tokens, ticket)
+        if refusal.advice is not None or route.advises is not None:
+            complete_advice(wire, arrival, refusal, serving, self._clock())
         answer = route.dialect.refuse(
             refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status
         )

@@ -121,6 +121,7 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
             arrival.call.ticket = trace.ticket if trace is not None else None
         if match.costs_tokens and wire.method == b"POST":
             arrival.call.tokens = _tokens(wire, trace, input_only=match.input_only)
+            serving.repeats.followers.came(arrival.key, arrival.call.tokens)
     except (Malformed, BadHeader, TooLarge) as error:
         return complaint(error, route, serving)
     return arrival

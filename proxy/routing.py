@@ -38,13 +38,32 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """Another route, under this `path`, and its first upstream. `counts_tokens` as of a `Route`."""
+
+    route: str
+    path: str
+    upstream: str
+    counts_tokens: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Advises:
+    """What refused callers may be told: other ways, the first that has room, and a cheaper model, or ""."""
+
+    ways: Sequence[Way]
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One configured route, ready to serve.
 
     `ladder` holds the first choice and then the fallbacks, which all speak `dialect`. `counts_retries` says
     whether its first upstream has a retry budget, so that repeats must be recognised; `counts_tokens` whether
     one of its buckets does, so that calls must be estimated and their answers read. `retries` is None where
-    no call is repeated by us. `reads_body`: what a body asks for is known before its call is decided.
+    no call is repeated by us, `advises` where refused callers are told of no other way. `reads_body`: what a
+    body asks for is known before its call is decided.
     """
 
     name: str
@@ -58,6 +77,7 @@ class Route:
     counts_tokens: bool = False
     reads_body: bool = False
     retries: Retries | None = None
+    advises: Advises | None = None
 
     @property
     def asks_again(self) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.core.advice import Advice
 from proxy.core.call import Call
 from proxy.core.claims import CALLER, Claims, Shortfall, Store, longer
 from proxy.core.orders import BOOKED, FIRST, RETRY, UNDER_WAY, last_order, order_of
 from proxy.core.plan import Plans
-from proxy.core.policy import RoutePolicy
+from proxy.core.policy import TOKENS, RoutePolicy
 from proxy.core.pressure import pressure
 from proxy.core.promises import Promises
 from proxy.core.rounding import NEVER, ROUNDING_S
@@ -125,6 +126,51 @@ class Checks:
             kept = self._told(call, target, NEVER, now, booked=False, besides=kept)
         found = self._store.peek(claims, now)
         return found if kept is None else longer(kept, found)
+
+    def short(
+        self,
+        claims: Claims,
+        shortfall: Shortfall,
+        call: Call,
+        target: Target,
+        ready_s: float,
+        now: float,
+    ) -> Refusal:
+        """Refused for what it lacked. Where that was tokens, it is told with how many it would pass."""
+        if not call.tokens:
+            return self._promises.short(shortfall, call, target, ready_s, now)
+        tokens = self._passing(claims, shortfall, call, target, now)  # before a place is booked for it
+        refusal = self._promises.short(shortfall, call, target, ready_s, now)
+        if tokens:
+            refusal.advice = Advice(tokens)
+        return refusal
+
+    def _passing(self, claims: Claims, shortfall: Shortfall, call: Call, target: Target, now: float) -> int:
+        """With how many tokens this call would pass at once, or, where it never can, some time; 0: none."""
+        too_dear = shortfall.reason is Reason.TOO_DEAR
+        if not too_dear and shortfall.reason is not Reason.BUCKET_EMPTY:
+            return 0
+        most = call.tokens
+        for key, policy in claims.buckets:
+            if policy.unit is TOKENS:
+                most = min(most, policy.burst if too_dear else self._promises.left(key, policy, now))
+        tokens = int(most)
+        if too_dear or tokens < 1:
+            return max(0, tokens)
+        smaller = Claims(claims.caps, claims.buckets, claims.quotas, float(tokens), claims.sharing)
+        return tokens if self.lacking(call, target, smaller, now) is None else 0
+
+    def has_room(self, call: Call, target: Target, now: float) -> bool:
+        """Would this call go at once, were it to come now? As can be told for free, and without a trace."""
+        breaker, route = target.breaker, self.routes[call.route]
+        if breaker is not None and (breaker.wait_s(now, call.rank, call.is_retry) or breaker.brownout.share):
+            return False
+        if call.deadline <= now or (call.is_retry and target.retry_wait_s(call, now)[1]):
+            return False
+        at = route.shed_at[min(call.rank, len(route.shed_at) - 1)]
+        if at <= 1 and self._room.size and pressure(self._room, route.name, route.queue, now) >= at:
+            return False
+        return self.lacking(call, target, self._plans.claims_of(call, target, route), now) is None
 
     def kept(
         self,

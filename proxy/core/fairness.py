@@ -29,15 +29,16 @@ RECENT_S: Final = 5.0
 class Shares:
     """The counters of one class of calls to one upstream.
 
-    A caller at the floor needs none, so only those who are ahead of it are remembered.
+    A caller at the floor needs none, so only those who are ahead of it are remembered. `lately` are those of
+    whom something was granted `since` then, `before` those of the span before.
     """
 
-    __slots__ = ("_before", "_had", "_lately", "_since", "_sweep_at", "floor")
+    __slots__ = ("_had", "_sweep_at", "before", "floor", "lately", "since")
 
     def __init__(self) -> None:
-        self._lately: set[str] = set()
-        self._before: set[str] = set()
-        self._since = 0.0
+        self.lately: set[str] = set()
+        self.before: set[str] = set()
+        self.since = 0.0
         self._had: dict[str, float] = {}  # of many, whose last call was longest ago is first
         self._sweep_at = SWEEP_FROM
         self.floor = 0.0
@@ -55,7 +56,7 @@ class Shares:
     @property
     def callers(self) -> int:
         """How many callers share, of late."""
-        return max(len(self._lately), len(self._before), 1)
+        return max(len(self.lately), len(self.before), 1)
 
     def charge(self, caller: str, cost: float, now: float, *, in_turn: bool) -> None:
         """A call of `cost` (already over the caller's weight) was granted.
@@ -63,9 +64,9 @@ class Shares:
         `in_turn`: it was the turn of this caller, which lifts all who have had less. Not so one that went
         before its turn (a booked return, a run that goes on): its caller pays by being ahead.
         """
-        if now - self._since >= RECENT_S:
-            self._before, self._lately, self._since = self._lately, set(), now
-        self._lately.add(caller)
+        if now - self.since >= RECENT_S:
+            self.before, self.lately, self.since = self.lately, set(), now
+        self.lately.add(caller)
         start = self.start(caller)
         if len(self._had) > ORDERED_FROM:
             self._had.pop(caller, None)

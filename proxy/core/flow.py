@@ -7,7 +7,7 @@ from typing import Final
 
 from proxy.core.call import Call
 from proxy.core.cap import Cap
-from proxy.core.fairness import Shares
+from proxy.core.fairness import RECENT_S, Shares
 from proxy.core.orders import GUARD_SHARE
 from proxy.core.pace import Pace
 from proxy.core.verdict import SUCCEEDED, UNUSED, Outcome
@@ -43,6 +43,12 @@ LEAST_BEGUN: Final = 0.02
 """A run is taken to have fifty calls at most: what begins one must not wait for ever."""
 
 
+COUNTED_S: Final = 0.1
+"""How old a count of callers may be: it is for advice, and thousands may be refused a second."""
+
+NEVER_YET: Final = float("-inf")
+
+
 class _Class:
     """One class of calls: what each of its callers has had, and how many were granted, the latest most.
 
@@ -66,12 +72,15 @@ class Flow:
     """
 
     __slots__ = (
-        "_cap", "_classes", "_known", "_newest", "guard", "pace", "service_s", "silent_s",
+        "_callers", "_cap", "_classes", "_count_at", "_known", "_newest", "guard", "pace", "service_s",
+        "silent_s",
     )  # fmt: skip
 
     def __init__(self, cap: Cap) -> None:
         self._cap = cap
         self._classes: list[_Class] = []  # by rank
+        self._callers = 0  # as they were counted last
+        self._count_at = NEVER_YET
         self._newest = 1.0  # what a call counts that is granted now
         self.pace = Pace()
         self.service_s = UNKNOWN_SERVICE_S
@@ -87,6 +96,19 @@ class Flow:
     def shares(self, rank: int) -> Shares:
         """What each caller has had in one class."""
         return self._of(rank).shares
+
+    def callers(self, call: Call, now: float) -> int:
+        """How many callers share it, with the one of this call; who is in two classes counts twice."""
+        if now >= self._count_at:
+            self._count_at, self._callers = now + COUNTED_S, 0
+            for each in self._classes:
+                shares = each.shares
+                if now - shares.since < 2 * RECENT_S:
+                    lately, before = len(shares.lately), len(shares.before)
+                    self._callers += max(before, lately)
+        own = self._of(call.rank).shares
+        is_counted = call.caller in own.lately or call.caller in own.before
+        return self._callers or 1 if is_counted else self._callers + 1
 
     def granted(self, call: Call, now: float, *, in_turn: bool) -> None:
         """A call goes; `in_turn` as for `Shares.charge`."""

@@ -49,7 +49,7 @@ class Gate:
         self.store = store
         self.room = WaitingRoom()
         self.promises = Promises(self.room, store)
-        self._checks = Checks(self.room, store, self.promises, self._plans)
+        self.checks = self._checks = Checks(self.room, store, self.promises, self._plans)
         self.targets: dict[str, Target] = {}
         self.draining = False
         self.guarded: Waiter | None = None  # who is being served before its turn, lest it starve
@@ -124,14 +124,14 @@ class Gate:
         expires_at = min(now + route.queue.max_age_s, call.deadline)
         pending = shortfall.pending  # then no queue is too full, nor off, to wait for the answer to come
         if not pending and not self.room.size and too_late(shortfall.wait_s, expires_at, call, now):
-            return self.promises.short(shortfall, call, target, shortfall.wait_s, now)  # the cheap way
+            return self._checks.short(claims, shortfall, call, target, shortfall.wait_s, now)  # the cheap way
         kind = BOOKED if booked else self._checks.kind(call, target)
         waiter = Waiter(call, target, route, claims, kind, going=call.going, since=now, expires_at=expires_at)
         ready_s, in_vain = self._checks.prospect(shortfall, waiter, now)
         if not pending and (not may_wait or in_vain or not (route.queue.size or booked)):
             if route.queue.dry_size and may_wait and not in_vain:
                 self._emit(WouldQueue(call, target.name, shortfall.reason, scope_of(shortfall)))
-            return self.promises.short(shortfall, call, target, ready_s, now)
+            return self._checks.short(claims, shortfall, call, target, ready_s, now)
         is_full = not (booked or pending) and self.room.lanes.is_full(route, call.size)
         displaces = is_full
         while is_full:

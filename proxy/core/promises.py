@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.core.advice import Advice
 from proxy.core.book import Ticket
 from proxy.core.call import Call
 from proxy.core.claims import CALLER, Claims, Shortfall, Store, longer, scope_of
 from proxy.core.instants import Instants
 from proxy.core.orders import GUARD_SHARE
 from proxy.core.pause import PAUSE
+from proxy.core.policy import BucketPolicy
 from proxy.core.repeats import EARLY_S
 from proxy.core.rounding import NEVER, ROUNDING_S
 from proxy.core.target import Target
@@ -93,6 +95,15 @@ class Promises:
         line = self._tickets.line_of(key)
         return 0.0 if line is None or not line.out else line.kept_free_s(now, seq)
 
+    def left(self, key: str, policy: BucketPolicy, now: float) -> float:
+        """What of a bucket a newcomer may take: all but what is kept for those who hold tickets for it."""
+        level, line = self._store.level(key, policy, now), self._tickets.line_of(key)
+        if line is None or not line.out:
+            return level
+        rate = self._store.rate(key, policy)
+        part, burst_s = rate / policy.rate_per_s, self._store.most(key, policy) / rate
+        return level - line.kept_free_s(now, NEVER, burst_s, part) * rate
+
     @property
     def any(self) -> bool:
         """Is anything promised that a newcomer might take?"""
@@ -156,6 +167,9 @@ class Promises:
         if not own:
             target.flow.pace.refused(call.rank, now)
             share = min(1.0, call.weight / target.flow.shares(call.rank).callers)
+        advice: Advice | None = None
+        if slots:
+            advice = Advice(parallel=slots if own else max(1, slots // target.flow.callers(call, now)))
         calendar = self._tickets.calendar(f"{key}/{call.rank}", now)
         sold = calendar.book(call.caller, share, earliest_s, step_s, patience_s, now)
         if sold is None and call.going:
@@ -165,8 +179,8 @@ class Promises:
             sold = line.book(max(SOONEST_S, target.flow.service_s), step_s, now, patience_s)
         if sold is None:
             told_s = self._instants.apart(UNBOOKED_S, LONGEST_RETRY_AFTER_S)
-            return Refusal(reason, scope, told_s, limit, come_back=False)
-        return self._told(sold, reason, scope, limit, now)
+            return Refusal(reason, scope, told_s, limit, come_back=False, advice=advice)
+        return self._told(sold, reason, scope, limit, now, advice)
 
     def in_line(
         self,
@@ -260,12 +274,20 @@ class Promises:
         """Refused because this proxy ends."""
         return Refusal(Reason.DRAINING, "proxy", self._instants.apart(*DRAIN_S))
 
-    def _told(self, ticket: Ticket, reason: Reason, scope: str, limit: str, now: float) -> Refusal:
+    def _told(
+        self,
+        ticket: Ticket,
+        reason: Reason,
+        scope: str,
+        limit: str,
+        now: float,
+        advice: Advice | None = None,
+    ) -> Refusal:
         at = min(self._instants.distinct(ticket.due_at, now), now + LONGEST_RETRY_AFTER_S)
         ticket.due_at = at
         ticket.after = self._room.joined
         ticket.told = (reason, scope, limit)
-        return Refusal(reason, scope, _at_most_55(at - now), limit, ticket)
+        return Refusal(reason, scope, _at_most_55(at - now), limit, ticket, advice=advice)
 
     def _still_told(self, call: Call, now: float) -> Refusal | None:
         """Who holds a ticket for a later time buys no second one."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.advice import Followers
+
 if TYPE_CHECKING:
     from proxy.core.book import Ticket
     from proxy.core.outbox import Outbox
@@ -129,12 +131,16 @@ class _Shelf:
 
 
 class Repeats:
-    """The recent traces, bounded in number and time. With an `outbox` other replicas hear of them."""
+    """The recent traces, bounded in number and time. With an `outbox` other replicas hear of them.
 
-    __slots__ = ("_outbox", "_rows", "_spared")
+    `followers` are those who may come with a smaller call instead.
+    """
+
+    __slots__ = ("_outbox", "_rows", "_spared", "followers")
 
     def __init__(self, outbox: Outbox | None = None) -> None:
         self._outbox = outbox
+        self.followers = Followers()
         self._rows = _Shelf()
         self._spared = _Shelf()  # that were among them for too long, but are awaited
 

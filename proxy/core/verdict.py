@@ -6,6 +6,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
 
 if TYPE_CHECKING:
+    from proxy.core.advice import Advice
     from proxy.core.book import Ticket
 
 LONGEST_RETRY_AFTER_S: Final = 55
@@ -100,10 +101,10 @@ class Refusal:
     `upstream:openai`. `limit` is its configured value in words (`1 requests/3s`, `8 in flight`), or "".
     `retry_after_s` is exact, in seconds, at most `LONGEST_RETRY_AFTER_S`; None where no time can be told.
     `ticket` is the place booked for then. `come_back` is false where none could be booked: to return by
-    itself would most likely be in vain.
+    itself would most likely be in vain. `advice` is what else to do, where that is known.
     """
 
-    __slots__ = ("come_back", "limit", "reason", "retry_after_s", "scope", "ticket")
+    __slots__ = ("advice", "come_back", "limit", "reason", "retry_after_s", "scope", "ticket")
 
     def __init__(
         self,
@@ -113,6 +114,7 @@ class Refusal:
         limit: str = "",
         ticket: Ticket | None = None,
         come_back: bool = True,
+        advice: Advice | None = None,
     ) -> None:
         self.reason = reason
         self.scope = scope
@@ -120,6 +122,7 @@ class Refusal:
         self.limit = limit
         self.ticket = ticket
         self.come_back = come_back
+        self.advice = advice
 
     def __repr__(self) -> str:
         """As a test wants to read it."""

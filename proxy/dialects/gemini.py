@@ -12,11 +12,12 @@ from typing import Final
 from urllib.parse import quote
 
 from proxy.core.verdict import Refusal
+from proxy.dialects.advice import in_line, members
 from proxy.dialects.base import Ask
 from proxy.dialects.bodies import encode, read_completion, replace_model, replace_models
 from proxy.dialects.by_status import ByStatus
 from proxy.dialects.paths import last_segment, segments
-from proxy.dialects.refusal import Facts
+from proxy.dialects.refusal import Facts, more_of
 from proxy.dialects.words import WORDS
 
 DOMAIN: Final = "backpressure"
@@ -146,10 +147,13 @@ def _error_info(reason: str, metadata: dict[str, str] | None) -> dict[str, objec
 
 
 def _metadata(facts: Facts) -> dict[str, str]:
-    """A map of strings, as ErrorInfo has it; nothing where the answer is final."""
+    """A map of strings, as ErrorInfo has it; where the answer is final, no more than what is advised."""
+    advice = facts.advice
     if facts.is_final:
-        return {}
+        return {} if advice is None else {"advice": ", ".join(members(advice))}
     told = {"scope": facts.scope}
+    if advice is not None:
+        told["advice"] = in_line(advice)
     if facts.limit:
         told["limit"] = facts.limit
     if facts.wait_ms:
@@ -165,10 +169,10 @@ def _seconds(facts: Facts) -> str:
 def _sentence(facts: Facts) -> str:
     """The refusal in words. "Please retry in 12.345s." is Google's own way to say it: its SDK reads no
     header, so that Gemini CLI and many callers read the wait from RetryInfo or from these words."""
-    words = WORDS[facts.reason]
+    words, more = WORDS[facts.reason], more_of(facts)
     if not facts.invites:
-        return f"{words.fact} {words.advice}"
-    return f"{words.fact} Please retry in {_seconds(facts)}. {words.advice}"
+        return f"{words.fact} {words.advice}{more}"
+    return f"{words.fact} Please retry in {_seconds(facts)}. {words.advice}{more}"
 
 
 def _resource(collection: str, model: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.core.verdict import Reason, Refusal
+from proxy.dialects.advice import final_sentence_of, members, sentence_of
 from proxy.dialects.base import Answer, Ask, Malformed
 from proxy.dialects.bodies import encode
 from proxy.dialects.jsonrpc import TOOL_CALL, read_messages
@@ -159,20 +160,24 @@ def _reply(facts: Facts, ask: Ask | None, *, as_result: bool) -> bytes:
 
 def _members(facts: Facts) -> dict[str, object]:
     """All facts, also where the answer is final: JSON-RPC is not scanned for digits, it is full of them."""
-    members: dict[str, object] = {"reason": facts.reason, "scope": facts.scope}
+    known: dict[str, object] = {"reason": facts.reason, "scope": facts.scope}
     if facts.limit:
-        members["limit"] = facts.limit
+        known["limit"] = facts.limit
     if facts.wait_ms:
-        members["retry_after_ms"] = facts.wait_ms
-    return members
+        known["retry_after_ms"] = facts.wait_ms
+    if facts.advice is not None:
+        known["advice"] = members(facts.advice)
+    return known
 
 
 def _text(facts: Facts, ask: Ask | None) -> str:
     words = WORDS[facts.reason]
     if facts.is_final or not facts.wait_ms:
-        return f"{words.fact} {words.tool_advice}"
+        more = final_sentence_of(facts.advice) if facts.advice is not None else ""
+        return f"{words.fact} {words.tool_advice}{more}"
     wait = f"{facts.wait_s} second{'' if facts.wait_s == 1 else 's'}"
+    more = "" if facts.advice is None else sentence_of(facts.advice)
     if ask is None or ask.method != TOOL_CALL:
-        return f"{words.fact} Do not send this request again for {wait}. {words.tool_advice}"
+        return f"{words.fact} Do not send this request again for {wait}. {words.tool_advice}{more}"
     tool = f"tool {ask.tool}" if _PLAIN_NAME.fullmatch(ask.tool) else "this tool"
-    return f"{words.fact} Do not call {tool} again for {wait}. {words.tool_advice}"
+    return f"{words.fact} Do not call {tool} again for {wait}. {words.tool_advice}{more}"

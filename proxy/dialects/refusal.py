@@ -6,26 +6,22 @@ Codes and bodies are each dialect's own. Sources: DESIGN §7; reference/clients.
 from __future__ import annotations
 
 from math import ceil
-from string import ascii_letters, digits, punctuation
 from typing import Final, NamedTuple
-from urllib.parse import quote
 
+from proxy.core.advice import Advice
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Kind, Reason, Refusal, kind_of, status_of
+from proxy.dialects.advice import add_header, final_sentence_of, members, sentence_of, without_values
 from proxy.dialects.base import Headers
+from proxy.dialects.printable import printable
 from proxy.dialects.words import WORDS
 
 JSON: Final = b"application/json"
-
-_LONGEST_NAME: Final = 256
-"""Of a scope or limit, in a header: room for every configured name, and a bound for a hostile one."""
 
 _LEAST_S: Final = 0.001
 
 _FLOAT_NOISE_MS: Final = 0.0005
 """Rounding up must not make 3001 ms, and so 4 s, of an exact 3 s that took part in a sum of floats. Half of
 what the buckets forgive (`core/bucket.py`, ROUNDING_S): whoever waits as told is still admitted."""
-
-_VISIBLE: Final = ascii_letters + digits + punctuation + " "
 
 
 class _Manner(NamedTuple):
@@ -36,6 +32,7 @@ class _Manner(NamedTuple):
     is_final: bool
     default_wait_s: float | None
     header: tuple[bytes, bytes]
+    advice: Advice | None
 
 
 def _default_wait_s(reason: Reason) -> float | None:
@@ -64,6 +61,7 @@ _MANNERS: Final = {
         kind_of(reason) in {Kind.STOP, Kind.NOT_AGAIN},
         _default_wait_s(reason),
         (b"x-backpressure-reason", reason.value.encode()),
+        Advice(stop=True) if reason in {Reason.RUN_BUDGET_SPENT, Reason.RUN_HALTED} else None,
     )
     for reason in Reason
 }
@@ -85,12 +83,15 @@ class Facts:
     """
 
     __slots__ = (
-        "comes_back", "header", "is_final", "kind", "limit", "reason", "scope", "status", "wait_ms", "wait_s",
+        "advice", "comes_back", "header", "is_final", "kind", "limit", "reason", "scope", "status",
+        "wait_ms", "wait_s",
     )  # fmt: skip
 
     def __init__(self, refusal: Refusal) -> None:
         self.reason = refusal.reason
-        self.kind, self.status, self.is_final, default_wait_s, self.header = _MANNERS[refusal.reason]
+        manner = _MANNERS[refusal.reason]
+        self.kind, self.status, self.is_final, default_wait_s, self.header, advice = manner
+        self.advice = refusal.advice or advice
         self.comes_back = refusal.come_back
         self.scope = printable(refusal.scope)
         self.limit = printable(refusal.limit)
@@ -112,15 +113,15 @@ class Facts:
         return self.comes_back and not self.is_final and self.wait_ms > 0
 
     def members(self) -> dict[str, object]:
-        """The facts as members of a body: everything, or the reason alone where the answer is final."""
-        if self.is_final:
-            return {"reason": self.reason}
-        return {
-            "reason": self.reason,
-            "scope": self.scope,
-            "limit": self.limit or None,
-            "retry_after_ms": self.wait_ms or None,
-        }
+        """The facts as members of a body: everything, or no value with a digit where the answer is final."""
+        known: dict[str, object] = {"reason": self.reason}
+        if not self.is_final:
+            known["scope"] = self.scope
+            known["limit"] = self.limit or None
+            known["retry_after_ms"] = self.wait_ms or None
+        if self.advice is not None:
+            known["advice"] = without_values(self.advice) if self.is_final else members(self.advice)
+        return known
 
 
 def headers_of(facts: Facts, content_type: bytes = JSON, *, by_status: bool = False) -> Headers:
@@ -137,6 +138,8 @@ def headers_of(facts: Facts, content_type: bytes = JSON, *, by_status: bool = Fa
     ]
     if facts.limit:
         headers.append((b"x-backpressure-limit", facts.limit.encode()))
+    if facts.advice is not None:
+        add_header(headers, facts.advice)
     if facts.wait_ms:
         headers.append((b"retry-after", b"%d" % facts.wait_s))
         headers.append((b"retry-after-ms", b"%d" % facts.wait_ms))
@@ -155,17 +158,19 @@ def sentence(facts: Facts) -> str:
     "Please try again in Ns." is what Codex reads the wait from (clients.md, finding 5), and what OpenCode
     repeats a call for (finding 4): it is not said where no place is kept for then.
     """
-    words = WORDS[facts.reason]
+    words, more = WORDS[facts.reason], more_of(facts)
     if not facts.invites:
-        return f"{words.fact} {words.advice}"
-    return f"{words.fact} Please try again in {facts.wait_s}s. {words.advice}"
+        return f"{words.fact} {words.advice}{more}"
+    return f"{words.fact} Please try again in {facts.wait_s}s. {words.advice}{more}"
 
 
-def printable(name: str) -> str:
-    """A name that can stand in a header: visible ASCII, the rest as percent-encoded UTF-8, and bounded."""
-    if len(name) <= _LONGEST_NAME and name.isascii() and name.isprintable():
-        return name
-    return quote(name[:_LONGEST_NAME], safe=_VISIBLE, errors="replace")[:_LONGEST_NAME]
+def more_of(facts: Facts) -> str:
+    """The advice in words, to stand behind a sentence: with numbers only where a return is invited."""
+    if facts.advice is None:
+        return ""
+    if facts.invites:
+        return sentence_of(facts.advice)
+    return final_sentence_of(facts.advice) if facts.is_final else ""
 
 
 def _bounded(wait_s: float) -> float:

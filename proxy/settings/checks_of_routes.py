@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from proxy.dialects import DIALECTS, Dialect
 from proxy.settings import words
+from proxy.settings.checks_of_advice import advise_faults
 from proxy.settings.document import Document
 from proxy.settings.environment import WrongValueError, shown
 from proxy.settings.nearest import advice
@@ -30,12 +31,14 @@ def route_faults(document: Document) -> Iterator[Fault]:
             line = document.line(("routes", first, what))
             yield ("routes", at, what), f"the same {_WHAT[what]} as in line {line}; write another"
     classes = classes_of(document.value)
+    dialects = {str(route.get("name")): _dialect(route.get("upstream"), upstreams) for route in routes}
     for at, route in enumerate(routes):
         here: Path = ("routes", at)
-        dialect = DIALECTS.get(str(mapping(upstreams.get(str(route.get("upstream")))).get("dialect")))
+        dialect = DIALECTS.get(str(_dialect(route.get("upstream"), upstreams)))
         yield from _named(route.get("upstream"), (*here, "upstream"), upstreams)
         yield from _fallback(route, here, upstreams, dialect)
         yield from _retries(route, here, upstreams)
+        yield from advise_faults(route, here, dialects)
         yield from _tools(route, here, dialect)
         yield from _tokens(route, here, dialect)
         yield from _models(route, here, dialect)
@@ -43,6 +46,10 @@ def route_faults(document: Document) -> Iterator[Fault]:
         queue = mapping(route.get("queue"))
         if queue.get("size") == 0 and queue.get("enforce") is False:
             yield (*here, "queue", "enforce"), "has no effect on a queue without places; write a size"
+
+
+def _dialect(upstream: object, upstreams: Mapping[str, object]) -> object:
+    return mapping(upstreams.get(str(upstream))).get("dialect")
 
 
 def _prefix(value: object) -> str | None:

@@ -61,6 +61,18 @@ class Document:
         """Note a fault at `path`."""
         self.problems.append(self.problem(path, message))
 
+    def stands_at(self, path: Path, at: Path) -> None:
+        """What is not in the file, at `path`, is to be told of in the line of `at`."""
+        self._lines[path] = self.line(at)
+
+    def filled(self, text: str, path: Path) -> str | None:
+        """Text with the environment in it, for what stands at `path`; None: it cannot be, as is noted."""
+        try:
+            return fill(text, self._env)
+        except WrongValueError as error:
+            self._nothing(path, str(error))
+            return None
+
     def read(self, text: str) -> None:
         """Fill `value` from YAML text. Faults are noted, never raised."""
         if _MARKS.search(text):
@@ -146,10 +158,8 @@ class Document:
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
         text = _as_written(node.value)
         plain = node.style is None
-        try:
-            filled = fill(text, self._env)
-        except WrongValueError as error:
-            self._nothing(path, str(error))
+        filled = self.filled(text, path)
+        if filled is None:
             return None
         if not plain or filled is not text:
             return filled

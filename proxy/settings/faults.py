@@ -14,7 +14,6 @@ from proxy.settings.problems import Path, dotted
 
 LATER: Final = {
     "prices": "remove it; buckets and quotas count requests",
-    "preset": "write url, dialect and what else the upstream needs",
 }
 """Keys of later releases, and what to write until then."""
 

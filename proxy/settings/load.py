@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from proxy.settings.checks import note_contradictions
 from proxy.settings.document import Document
+from proxy.settings.expansion import expand
 from proxy.settings.faults import note_faults
 from proxy.settings.problems import Problem, SettingsError
 from proxy.settings.schema import Settings
@@ -38,6 +39,7 @@ def settle(document: Document) -> Settings:
     """The settings that a document states. Raises SettingsError with all of its problems."""
     settings: Settings | None = None
     if document.value:
+        expand(document)
         note_contradictions(document)
         try:
             settings = Settings.model_validate(

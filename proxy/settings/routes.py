@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from proxy.settings.advise import Advise, Model
 from proxy.settings.concurrency import Concurrency
-from proxy.settings.environment import WrongValueError
 from proxy.settings.retries import Retries
 from proxy.settings.section import OptIn, Section
 from proxy.settings.units import BucketRate, Burst, Duration, QuotaWindow, Size
@@ -36,12 +36,6 @@ def pressure(value: object) -> float:
     return NEVER if value == "never" else some_ratio(value)
 
 
-def _model(value: object) -> str:
-    if isinstance(value, str) and value.strip() and value.isprintable():
-        return str(value)
-    raise WrongValueError("a model's name is needed here; write such as gpt-4o-mini")
-
-
 Per = Annotated[
     Literal["caller", "run", "route", "upstream", "tool", "model"],
     BeforeValidator(one_of("caller", "run", "route", "upstream", "tool", "model")),
@@ -56,7 +50,6 @@ Pressure = Annotated[
     BeforeValidator(pressure),
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, {"const": "never"}]}),
 ]
-Model = Annotated[str, BeforeValidator(_model), WithJsonSchema({"type": "string", "minLength": 1})]
 
 
 class Bucket(Section):
@@ -234,6 +227,11 @@ class Route(Section):
         examples=[{"when": ["connect", 503]}],
     )
     fallback: tuple[Rung, ...] = Field(default=(), description="Cheaper answers, tried in this order.")
+    advise: Advise | None = Field(
+        default=None,
+        description="What who is refused may be told to do instead, besides what the proxy knows by itself.",
+        examples=[{"routes": ["azure"], "model": "gpt-4o-mini"}],
+    )
     tools: dict[ToolName, Tool] = Field(
         default_factory=dict,
         description=(

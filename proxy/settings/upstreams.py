@@ -6,7 +6,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
 from proxy.dialects import DIALECTS
 from proxy.settings.concurrency import UPSTREAM_EXAMPLE, UpstreamConcurrency
@@ -14,12 +14,11 @@ from proxy.settings.environment import WrongValueError
 from proxy.settings.pacing import LimitPatterns, Pace
 from proxy.settings.pauses import PauseWhen
 from proxy.settings.pem import Authority, CertificateFile, OwnKey, Verify
+from proxy.settings.preset_keys import Credentials, PresetName, unless_preset
 from proxy.settings.section import OFF, OrOff, Section
 from proxy.settings.units import Duration, DurationOrOff, DurationOrZero, RetryFloor, Size
 from proxy.settings.words import (
-    CredentialName,
     Ratio,
-    Secret,
     SomeRatio,
     Switch,
     Url,
@@ -247,6 +246,17 @@ class Connections(Section):
 class Upstream(Section):
     """One API behind the proxy."""
 
+    model_config = ConfigDict(json_schema_extra=unless_preset)
+
+    preset: PresetName | None = Field(
+        default=None,
+        exclude=True,  # by now all that it says stands in the other keys
+        description=(
+            "A known provider: fills in url, dialect and time limits beneath what is stated here "
+            "(docs/presets.md; backpressure check --show). Sends no key unless credentials says so."
+        ),
+        examples=["openai"],
+    )
     url: Url = Field(
         description="http:// or https://, host, optional port and base path; no query, no credentials.",
         examples=["https://api.openai.com"],
@@ -254,10 +264,14 @@ class Upstream(Section):
     dialect: Dialect = Field(
         description="How it speaks; refusals are told the same way.", examples=["openai"]
     )
-    credentials: dict[CredentialName, Secret] = Field(
+    credentials: Credentials = Field(
         default_factory=dict,
-        description="Headers sent in place of the caller's credentials: agents hold no provider's key.",
-        examples=[{"authorization": "Bearer ${OPENAI_API_KEY}"}],
+        description=(
+            "Headers sent in place of the caller's credentials: agents hold no provider's key. With a preset "
+            "also env: its own header, with the key from the variable that its SDK reads. Default: the "
+            "caller's own goes through."
+        ),
+        examples=[{"authorization": "Bearer ${OPENAI_API_KEY}"}, "env"],
     )
     concurrency: UpstreamConcurrency = Field(
         default="adaptive",

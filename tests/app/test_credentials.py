@@ -49,6 +49,41 @@ async def test_without_configured_credentials_the_callers_own_pass_as_they_are()
         assert entry.header("x-api-key") == CALLERS
 
 
+@pytest.mark.parametrize(
+    ("preset", "variable", "header", "value"),
+    [
+        ("openai", "OPENAI_API_KEY", "authorization", f"Bearer {OURS}"),
+        ("azure", "AZURE_OPENAI_API_KEY", "api-key", OURS),
+        ("anthropic", "ANTHROPIC_API_KEY", "x-api-key", OURS),
+    ],
+)
+async def test_a_preset_sends_its_header_with_the_key_of_the_environment_where_that_is_asked_for(
+    preset, variable, header, value
+):
+    async with (
+        serve_demo(Behaviour(latency_s=0.0)) as demo,
+        running(yaml(demo.url, f", preset: {preset}, credentials: env"), {variable: OURS}) as proxy,
+        connect(proxy.url) as raw,
+    ):
+        assert (await raw.post(PATH, authorization=f"Bearer {CALLERS}")).status == 200
+        (entry,) = demo.upstream.ledger.entries
+        assert entry.header(header) == value
+        assert CALLERS not in str(entry.headers)
+        assert (entry.header("anthropic-version") == "2023-06-01") is (preset == "anthropic")
+
+
+async def test_a_preset_alone_sends_the_callers_key_and_none_of_the_environment():
+    async with (
+        serve_demo(Behaviour(latency_s=0.0)) as demo,
+        running(yaml(demo.url, ", preset: openai"), {"OPENAI_API_KEY": OURS}) as proxy,
+        connect(proxy.url) as raw,
+    ):
+        assert (await raw.post(PATH, authorization=f"Bearer {CALLERS}")).status == 200
+        (entry,) = demo.upstream.ledger.entries
+        assert entry.header("authorization") == f"Bearer {CALLERS}"
+        assert OURS not in str(entry.headers)
+
+
 async def test_no_key_is_ever_logged_shown_or_answered():
     """Refused, failed and served calls: then every place is searched where something is shown."""
     credentials = f", credentials: {{authorization: 'Bearer {OURS}'}}"

@@ -148,6 +148,22 @@ async def test_explain_never_prints_a_credential():
     assert "sk-secret" not in out
 
 
+async def test_check_shows_what_a_preset_stands_for(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "upstreams: {a: {preset: groq, timeouts: {idle: 20s}}}\nroutes: [{name: web, path: /, upstream: a}]\n"
+    )
+    code, out, err = await ran("check", str(file), "--show")
+    assert (code, err) == (0, "")
+    rows = out.splitlines()
+    assert rows[:2] == ["upstreams:", "  a:  # preset: groq"]
+    assert "    url: https://api.groq.com/openai" in rows
+    assert "    timeouts: {connect: 5s, first_byte: 600s, idle: 20s}" in rows
+    assert rows[-1] == f"{file}: valid, 1 route, 1 upstream"
+    code, out, _ = await ran("check", str(CONFIG / "demo.yaml"), "--show")
+    assert (code, out.splitlines()[0]) == (0, "no upstream has a preset")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -165,7 +181,14 @@ async def test_explain_says_why_there_is_no_call_and_exits_2(arguments, says):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["serve"], ["serve", "a.yaml", "--upstream", "http://x"], ["serve", "--upstream", "ftp://x"]],
+    [
+        ["serve"],
+        ["serve", "a.yaml", "--upstream", "http://x"],
+        ["serve", "--upstream", "ftp://x"],
+        ["serve", "a.yaml", "--preset", "openai"],
+        ["serve", "--preset", "opnai"],
+        ["serve", "--preset", "azure"],
+    ],
 )
 async def test_serve_needs_a_file_or_an_upstream(arguments):
     code, _, err = await ran(*arguments)
