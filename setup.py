@@ -13,8 +13,8 @@ from pathlib import Path
 from setuptools import setup
 
 HOT = (
-    "advising", "app", "admission", "batch", "begun", "field_names", "identity", "outgoing", "pipeline",
-    "recognise", "retrying", "routing", "status_lines", "wire",
+    "admission", "advising", "answering", "app", "batch", "begun", "field_names", "identity", "outgoing",
+    "pipeline", "recognise", "retrying", "routing", "run_names", "status_lines", "urgency", "wire",
 )  # fmt: skip
 HOT_PACKAGES = ("core", "dialects", "listener", "upstream", "telemetry")
 HOT_STORES = ("contact", "holdings", "memory", "shared")
@@ -26,6 +26,7 @@ INTERPRETED = {
     "proxy/core/hints.py",  # msgspec reads the annotations of these itself
     "proxy/dialects/bodies.py",  # and of these
     "proxy/core/state.py",
+    "proxy/dialects/in_body.py",
     "proxy/dialects/jsonrpc.py",
     "proxy/dialects/usage.py",
     "proxy/telemetry/catalog.py",  # a scrape, not a call

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 from proxy.advising import advises_of
+from proxy.core.repeats import TELLING_BYTES
 from proxy.dialects import dialect_named
+from proxy.dialects.in_body import RUN_SOURCES, URGENCY_SOURCES, InBody
 from proxy.identity import Identity, Standing, fingerprint
 from proxy.routing import Route, Rung, Table, prefix_of
+from proxy.run_names import RunNames
 from proxy.settings import Settings
 from proxy.settings.retries import Retries as RetriesSection
 from proxy.settings.routes import Bucket as BucketSection
 from proxy.settings.routes import Quota as QuotaSection
 from proxy.settings.routes import Route as RouteSection
 from proxy.upstream import Retries, Upstream
+from proxy.urgency import Hint, Hints
+from proxy.wire import SMALL_BYTES
 
 
 def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
@@ -42,6 +48,9 @@ def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
                 reads_body=_counts_models(route),
                 retries=_retries(route.retries) if route.retries else None,
                 advises=advises_of(settings, route.name),
+                kept_bytes=_kept_bytes(route, counts_retries=bool(first.retry_budget)),
+                in_body=_in_body(settings, first.dialect),
+                codex="" if first.dialect != "openai" else _CODEX[route.codex_compatibility],
             )
         )
     return Table(routes)
@@ -50,6 +59,28 @@ def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
 def _counts_models(route: RouteSection) -> bool:
     allowances: list[BucketSection | QuotaSection] = [*route.buckets, *route.quotas]
     return any(each.per == "model" for each in allowances)
+
+
+_CODEX: Final = {"auto": "auto", "on": "on", "off": ""}
+
+
+def _in_body(settings: Settings, dialect: str) -> InBody | None:
+    """What to ask a body of this dialect for: only what the configuration names."""
+    runs = RunNames(settings.runs.identify)
+    run_before = max(
+        (runs.before(name) for name, speaks in RUN_SOURCES.items() if speaks == dialect), default=-1
+    )
+    urgency = any(
+        hint.body is not None and URGENCY_SOURCES[hint.body] == dialect for hint in settings.priority.hints
+    )
+    return InBody(dialect, run_before, urgency=urgency) if urgency or run_before >= 0 else None
+
+
+def _kept_bytes(route: RouteSection, *, counts_retries: bool) -> int:
+    """What may be sent twice must be whole; and a repeat is known by the digest of what failed."""
+    if route.retries or route.fallback:
+        return SMALL_BYTES
+    return TELLING_BYTES - 1 if counts_retries else 0
 
 
 def _retries(section: RetriesSection) -> Retries:
@@ -81,6 +112,16 @@ def identity_of(settings: Settings) -> Identity:
         priority_header=settings.priority.header,
         classes=classes,
         default_class=settings.priority.default,
+        runs=RunNames(settings.runs.identify),
+        hints=Hints(
+            [
+                Hint(
+                    (hint.header or "").encode(),
+                    {value.encode(): classes.index(name) for value, name in hint.values},
+                )
+                for hint in settings.priority.hints
+            ]
+        ),
     )
 
 

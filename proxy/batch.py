@@ -122,6 +122,8 @@ class Batch:
             route=whole.route,
             caller=whole.caller,
             run=whole.run,
+            agent=whole.agent,
+            parent=whole.parent,
             tool=part.tool[:MOST_TOOL_CHARS],
             rank=whole.rank,
             arrived_at=whole.arrived_at,

@@ -16,7 +16,8 @@ from proxy.core.dry_run import APART
 from proxy.core.plan import claims_of
 from proxy.core.policy import CapPolicy, OnStoreFailure, Policy, QueuePolicy, RoutePolicy, UpstreamPolicy
 from proxy.core.target import Target
-from proxy.identity import Identity, Standing, deadline_s, run_of, sdk_says_retry
+from proxy.dialects.in_body import InBody
+from proxy.identity import Identity, Standing, deadline_s, sdk_says_retry
 from proxy.routing import Match
 from proxy.settings import Settings, to_policy
 from proxy.settings.retries import Retries
@@ -55,8 +56,9 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
 
     yield f"route      {route.name} ({match.route.dialect.name})"
     yield f"caller     {standing.name}"
-    yield f"run        {call.run}"
+    yield f"run        {call.run}" + (f", agent {call.agent}" if call.agent else "")
     yield f"lane       {route.name} / {policy.classes[call.rank]}"
+    yield from _asked(identity, match.route.in_body, headers)
     yield from _named(match, call, method, raw_path)
     if call.deadline != float("inf"):
         yield f"deadline   {call.deadline:g}s from now"
@@ -93,6 +95,15 @@ def _named(match: Match, call: Call, method: str, path: str) -> Iterator[str]:
         yield f"model      {model}" + (", streamed" if dialect.streams(match.rest) else "")
     elif match.route.reads_body:
         yield "model      named in the body: what is per model is that one's"
+
+
+def _asked(identity: Identity, in_body: InBody | None, headers: dict[bytes, bytes]) -> Iterator[str]:
+    """What these headers leave to the body."""
+    if in_body is not None and identity.asks(in_body, headers):
+        what = ["run"] if identity.asks_run(in_body, headers) else []
+        if identity.asks_urgency(in_body, headers):
+            what.append("lane")
+        yield f"body       may name another {' and '.join(what)}"
 
 
 def _learnt(cap: CapPolicy) -> Iterator[str]:
@@ -146,10 +157,13 @@ def _claims(claims: Claims) -> Iterator[str]:
 
 
 def _call(match: Match, identity: Identity, standing: Standing, headers: dict[bytes, bytes]) -> Call:
+    run, agent, parent = identity.runs.of(headers, standing.name)
     return Call(
         route=match.route.name,
         caller=standing.name,
-        run=run_of(headers, standing.name),
+        run=run,
+        agent=agent,
+        parent=parent,
         tool=match.tool,
         rank=identity.rank(headers, standing)[0],
         arrived_at=0.0,

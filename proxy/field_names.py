@@ -15,16 +15,18 @@ COMMON: Final = frozenset(
     b"content-disposition content-encoding content-language content-length content-type cookie date dnt "
     b"etag expect expires host if-match if-modified-since if-none-match if-range if-unmodified-since "
     b"keep-alive last-modified location mcp-protocol-version mcp-session-id openai-beta "
-    b"openai-organization openai-processing-ms openai-project openai-version origin pragma prefer range "
-    b"referer request-id retry-after retry-after-ms server set-cookie strict-transport-security te "
+    b"openai-organization openai-processing-ms openai-project openai-version origin originator pragma prefer "
+    b"priority range referer request-id retry-after retry-after-ms server session-id set-cookie "
+    b"strict-transport-security te thread-id "
     b"traceparent tracestate trailer transfer-encoding upgrade user-agent vary via www-authenticate "
     b"x-accel-buffering x-api-key x-backpressure-limit x-backpressure-reason x-backpressure-scope "
-    b"x-caller-id x-content-type-options x-deadline-ms x-goog-api-key x-priority "
+    b"x-caller-id x-claude-code-agent-id x-claude-code-parent-agent-id x-claude-code-request-class "
+    b"x-claude-code-session-id x-content-type-options x-deadline-ms x-goog-api-key x-priority "
     b"x-ratelimit-limit-requests x-ratelimit-limit-tokens x-ratelimit-remaining-requests "
     b"x-ratelimit-remaining-tokens x-ratelimit-reset-requests x-ratelimit-reset-tokens x-request-id "
-    b"x-run-id x-should-retry x-stainless-arch x-stainless-async x-stainless-lang x-stainless-os "
-    b"x-stainless-package-version x-stainless-read-timeout x-stainless-retry-count x-stainless-runtime "
-    b"x-stainless-runtime-version x-stainless-timeout".split()
+    b"x-run-id x-session-affinity x-session-id x-should-retry x-stainless-arch x-stainless-async "
+    b"x-stainless-lang x-stainless-os x-stainless-package-version x-stainless-read-timeout "
+    b"x-stainless-retry-count x-stainless-runtime x-stainless-runtime-version x-stainless-timeout".split()
 )
 """In lower case, as they are kept and sent. All are tokens (RFC 9110 §5.6.2) and need no second look."""
 

@@ -1,4 +1,4 @@
-"""Who calls, how urgently, for which run and until when: read from the headers alone, and pure.
+"""Who calls, how urgently, for which run and until when: read from the headers, and pure.
 
 No credential leaves this file: a caller is its configured name or a short hash.
 """
@@ -9,7 +9,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from proxy.dialects.in_body import InBody, Said
+from proxy.run_names import RunNames
 from proxy.upstream import CREDENTIALS, Headers
+from proxy.urgency import UNSAID, Hints
 
 ANONYMOUS: Final = "anonymous"
 HASH_CHARS: Final = 12
@@ -54,6 +57,8 @@ class Identity:
         priority_header: str,
         classes: Sequence[str],
         default_class: str,
+        runs: RunNames,
+        hints: Hints,
     ) -> None:
         """`known` maps `fingerprint(key)` to what its owner may do; `default` holds for all others."""
         self._identify = tuple(name.lower().encode() for name in identify)
@@ -64,6 +69,8 @@ class Identity:
         self._default_rank = classes.index(default_class)
         self._anonymous = Standing(ANONYMOUS, default.max_rank, default.weight)
         self._met: dict[int, tuple[Standing, bool]] = {}
+        self._hints = hints
+        self.runs = runs
 
     def caller(self, headers: dict[bytes, bytes]) -> Standing:
         """Who is charged: a configured caller, by whichever of the headers shows its key.
@@ -96,11 +103,31 @@ class Identity:
             self._met[mark] = met
         return met
 
-    def rank(self, headers: dict[bytes, bytes], standing: Standing) -> tuple[int, bool]:
-        """The call's rank, never above the caller's maximum, and whether the header made sense."""
+    def asks(self, in_body: InBody, headers: dict[bytes, bytes]) -> bool:
+        """Do the headers leave open what the body may say?"""
+        return self.asks_run(in_body, headers) or self.asks_urgency(in_body, headers)
+
+    def asks_run(self, in_body: InBody, headers: dict[bytes, bytes]) -> bool:
+        """Does no header name the run that is asked before the body is?"""
+        return in_body.run_before >= 0 and not self.runs.said(headers, in_body.run_before)
+
+    def asks_urgency(self, in_body: InBody, headers: dict[bytes, bytes]) -> bool:
+        """Does no header state how urgent the call is that is asked before the body is?"""
+        return in_body.urgency and self._priority not in headers and self._hints.wants_body(headers)
+
+    def rank(
+        self, headers: dict[bytes, bytes], standing: Standing, said: Said | None = None
+    ) -> tuple[int, bool]:
+        """The call's rank, never above the caller's maximum, and whether the header made sense.
+
+        Without that header the first hint that says something counts; `said` is what the body did.
+        """
         value = headers.get(self._priority)
         if value is None:
-            return max(self._default_rank, standing.max_rank), True
+            hinted = UNSAID
+            if self._hints:
+                hinted = self._hints.rank(headers, b"" if said is None else said.urgency)
+            return max(self._default_rank if hinted == UNSAID else hinted, standing.max_rank), True
         rank = self._ranks.get(value.strip().lower())
         if rank is None:
             return max(self._default_rank, standing.max_rank), False
@@ -127,12 +154,6 @@ def target_mark(path: bytes, query: bytes | None) -> bytes:
     """What a path and its query are known by where they are remembered: a long one by its hash."""
     target = path + b"?" + query if query else path
     return target if len(target) <= LONG_TARGET_BYTES else hashlib.sha256(target).digest()
-
-
-def run_of(headers: dict[bytes, bytes], caller: str) -> str:
-    """The agent task this call belongs to; "" when the caller does not say. Two callers never share one."""
-    value = headers.get(b"x-run-id")
-    return f"{caller}/{fingerprint(value)}" if value else ""
 
 
 def deadline_s(headers: dict[bytes, bytes]) -> tuple[float, float]:

@@ -11,10 +11,10 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Final
 
 from proxy.admission import Lease
 from proxy.advising import complete_advice
+from proxy.answering import CHEAP_BYTES, last_event, refusal_answer
 from proxy.batch import Batch
 from proxy.core.events import Refused
 from proxy.core.repeats import TELLING_BYTES
@@ -36,9 +36,6 @@ from proxy.upstream import (
     relay,
 )
 from proxy.wire import SMALL_BYTES, TooLarge, Wire
-
-CHEAP_BYTES: Final = 16 * 1024
-"""Up to this size a refused call's body is known by its digest; of a larger one that costs too much."""
 
 
 class Pipeline:
@@ -71,6 +68,8 @@ class Pipeline:
         self._running += 1
         try:
             arrival = await recognise(wire, self.serving, self._clock())
+            if isinstance(arrival, Arrival) and arrival.not_before:
+                await self._hold(wire, arrival)
             if not isinstance(arrival, Arrival):
                 wire.answer(arrival.status, arrival.headers, arrival.body)
             elif arrival.ask is not None and arrival.ask.parts:
@@ -114,6 +113,17 @@ class Pipeline:
         elif no is not None:
             self._pass_on(wire, arrival, no, serving)
 
+    async def _hold(self, wire: Wire, arrival: Arrival) -> None:
+        """Let a call wait that repeats at once one whose answer was cut, holding nothing. Raises CallerGone.
+
+        A drain ends it. Whether the retry budget pays is asked when it is over.
+        """
+        hold_s = min(arrival.not_before, arrival.call.deadline) - self._clock()
+        if hold_s > 0 and not arrival.exempt:
+            self.serving.telemetry.held(arrival.call.route)
+            if not await self.serving.admission.pause(hold_s, wire):
+                raise CallerGone
+
     async def _try(
         self, wire: Wire, arrival: Arrival, rung: Rung, serving: Serving, again: Failed | None = None
     ) -> Refusal | Failed | None:
@@ -143,8 +153,9 @@ class Pipeline:
             if verdict is None:
                 return None  # the caller left while it waited
             with verdict as lease:  # settles exactly once, whatever happens below
-                if route.asks_again and 0 < (wire.length or 0) <= SMALL_BYTES:
-                    # Kept whole, for only so can it be asked again. Most prompts come in several reads.
+                if 0 < (wire.length or 0) <= route.kept_bytes and not wire.is_here(SMALL_BYTES):
+                    # Whole, for only so can it be asked again, or its repeat be known. Most prompts come in
+                    # several reads.
                     await wire.read_all(SMALL_BYTES, idle_s=rung.upstream.idle_s)
                 request = request_of(wire, arrival, rung)
                 lease.outcome = IGNORED  # what is cancelled from here on says nothing
@@ -248,7 +259,7 @@ class Pipeline:
     def _cut(self, wire: Wire, arrival: Arrival, rung: Rung, result: Result, serving: Serving) -> None:
         """End an answer that broke off, so that the caller can tell."""
         refusal = self._failure(arrival, rung, result, serving)
-        wire.cut(arrival.route.dialect.cut(refusal, arrival.ask))
+        wire.cut(last_event(wire, arrival, refusal))
 
     def _failure(self, arrival: Arrival, rung: Rung, result: Result, serving: Serving) -> Refusal:
         """Our word for what an upstream failed to do."""
@@ -269,7 +280,8 @@ class Pipeline:
                 left_s = told.retry_after_s if ticket is None else max(0.0, ticket.due_at - now)
                 serving.repeats.refused(arrival.key, mark, left_s, now, tokens, ticket)
                 return
-            serving.repeats.failed(arrival.key, mark, self._clock(), arrival.call.tokens)
+            is_cut = result.started and not result.complete
+            serving.repeats.failed(arrival.key, mark, self._clock(), arrival.call.tokens, cut=is_cut)
 
     def _refuse(self, wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving) -> None:
         """Say no in the words of the caller's own API, and remember who was told to come back when."""
@@ -286,7 +298,5 @@ class Pipeline:
                 serving.repeats.refused(arrival.key, mark, retry_after_s, now, tokens, ticket)
         if refusal.advice is not None or route.advises is not None:
             complete_advice(wire, arrival, refusal, serving, self._clock())
-        answer = route.dialect.refuse(
-            refusal, arrival.ask, refuse_as=route.refuse_as, stop_status=route.stop_status
-        )
+        answer = refusal_answer(wire, arrival, refusal)
         wire.answer(answer.status, answer.headers, answer.body)

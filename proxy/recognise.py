@@ -14,9 +14,10 @@ from proxy.core.repeats import Key, Repeats, Trace
 from proxy.dialects import dialect_named
 from proxy.dialects.base import Answer, Ask, Dialect, Malformed
 from proxy.dialects.fingerprint import Digests
+from proxy.dialects.in_body import SILENT, Said
 from proxy.dialects.routing_headers import METHOD, NAME, check_routing
 from proxy.dialects.tokens import estimate
-from proxy.identity import BadHeader, Identity, deadline_s, run_of, sdk_says_retry, target_mark
+from proxy.identity import BadHeader, Identity, deadline_s, sdk_says_retry, target_mark
 from proxy.routing import Match, Route, Rung, Table
 from proxy.telemetry import Telemetry
 from proxy.upstream import UnsendableRequest
@@ -53,9 +54,12 @@ class Serving:
 
 
 class Arrival:
-    """A recognised call and where it goes. `until` is the caller's own deadline, in monotonic seconds."""
+    """A recognised call and where it goes. `until` is the caller's own deadline, in monotonic seconds.
 
-    __slots__ = ("ask", "call", "key", "method", "rest", "route", "until")
+    `not_before`, where it is not 0, is when it may ask to be admitted: it repeats at once what was cut.
+    """
+
+    __slots__ = ("ask", "call", "key", "method", "not_before", "rest", "route", "until")
 
     def __init__(
         self, call: Call, method: bytes, route: Route, rest: bytes, ask: Ask | None, key: Key, until: float
@@ -67,11 +71,19 @@ class Arrival:
         self.ask = ask
         self.key = key
         self.until = until
+        self.not_before = 0.0
 
     def goes_to(self, rung: Rung) -> None:
         """It tries this rung now: by its model it is counted, where models are."""
         if self.ask is not None:
             self.call.model = (rung.model or self.ask.model)[:MOST_MODEL_CHARS]
+
+    def repeats(self, trace: Trace | None, headers: dict[bytes, bytes], now: float) -> None:
+        """It repeats the call of `trace`; None: none that is known."""
+        self.call.is_retry = _is_retry(trace, headers, now)
+        if trace is not None:
+            self.call.ticket = trace.ticket
+            self.not_before = trace.not_before
 
     @property
     def exempt(self) -> bool:
@@ -100,16 +112,17 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
         return _unknown(serving)
     route = match.route
     headers = {name: value for name, value in wire.headers}  # noqa: C416 - half the price of `dict()`, compiled
-    if headers.get(b"upgrade", b"").lower() == b"websocket":
-        return route.dialect.error(501, "websocket_not_relayed", "WebSocket is not relayed by this proxy.")
-    if match.climbs:
-        return complaint(UnsendableRequest("The path leads out of its route."), route, serving)
+    if (match.climbs or b"upgrade" in headers) and (answer := _barred(match, headers, serving)) is not None:
+        return answer
     peek_bytes, idle_s = serving.peek_bytes, route.ladder[0].upstream.idle_s
     try:
         ask = match.ask
+        said: Said | None = None
         if (route.reads_body and ask is None) or route.dialect.needs_body(wire.method, wire.path):
             ask = await _ask(wire, route, headers, serving)
-        arrival = _arrival(wire, match, headers, ask, serving, now)
+        if route.in_body is not None:
+            said = await _said(wire, headers, route, serving)
+        arrival = _arrival(wire, match, headers, ask, said, serving, now)
         trace: Trace | None = None
         if route.counts_retries:
             mark: bytes | None = None
@@ -117,8 +130,7 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
                 await wire.read_all(peek_bytes, idle_s=idle_s)
                 mark = mark_of(wire, serving)
             trace = serving.repeats.match(arrival.key, mark, now) if serving.repeats else None
-            arrival.call.is_retry = _is_retry(trace, headers, now)
-            arrival.call.ticket = trace.ticket if trace is not None else None
+            arrival.repeats(trace, headers, now)
         if match.costs_tokens and wire.method == b"POST":
             arrival.call.tokens = _tokens(wire, trace, input_only=match.input_only)
             serving.repeats.followers.came(arrival.key, arrival.call.tokens)
@@ -140,6 +152,16 @@ async def _ask(wire: Wire, route: Route, headers: dict[bytes, bytes], serving: S
     return None
 
 
+def _barred(match: Match, headers: dict[bytes, bytes], serving: Serving) -> Answer | None:
+    """What is relayed to nobody: WebSocket, and a path out of its route."""
+    route = match.route
+    if headers.get(b"upgrade", b"").lower() == b"websocket":
+        return route.dialect.error(501, "websocket_not_relayed", "WebSocket is not relayed by this proxy.")
+    if match.climbs:
+        return complaint(UnsendableRequest("The path leads out of its route."), route, serving)
+    return None
+
+
 def is_json(content_type: bytes) -> bool:
     """May a body of this type be JSON? One of no type is read too, as most servers do."""
     return not content_type or b"json" in content_type.lower()
@@ -151,6 +173,23 @@ def read_if_any(dialect: Dialect, body: bytes) -> Ask:
         return dialect.read(body)
     except Malformed:
         return Ask()
+
+
+async def _said(wire: Wire, headers: dict[bytes, bytes], route: Route, serving: Serving) -> Said:
+    """What the body says of run and urgency, where the headers leave it open. Raises CallerGone.
+
+    One that is too large to be read before the decision, or of no declared length, says nothing: it is
+    refused for that by nobody.
+    """
+    in_body = route.in_body
+    if in_body is None or not wire.has_body or not serving.identity.asks(in_body, headers):
+        return SILENT
+    if wire.body is None:
+        known = wire.length is not None and wire.length <= serving.peek_bytes
+        if not known or not is_json(headers.get(b"content-type", b"")):
+            return SILENT
+        await wire.read_all(serving.peek_bytes, idle_s=route.ladder[0].upstream.idle_s)
+    return in_body.read(wire.body or b"")
 
 
 def _unknown(serving: Serving) -> Answer:
@@ -178,20 +217,31 @@ def complaint(
 
 
 def _arrival(
-    wire: Wire, match: Match, headers: dict[bytes, bytes], ask: Ask | None, serving: Serving, now: float
+    wire: Wire,
+    match: Match,
+    headers: dict[bytes, bytes],
+    ask: Ask | None,
+    said: Said | None,
+    serving: Serving,
+    now: float,
 ) -> Arrival:
-    """What headers and path say of a call. Raises BadHeader."""
-    route = match.route
-    standing = serving.identity.caller(headers)
-    rank, understood = serving.identity.rank(headers, standing)
+    """What headers and path say of a call, and what was `said` in its body. Raises BadHeader."""
+    route, identity = match.route, serving.identity
+    standing = identity.caller(headers)
+    rank, understood = identity.rank(headers, standing, said)
     if not understood:
         serving.telemetry.unknown_priority(route.name)
     total_s, patience_s = deadline_s(headers)
-    run = run_of(headers, standing.name)
+    if said is None or route.in_body is None:
+        run, agent, parent = identity.runs.of(headers, standing.name)
+    else:
+        run, agent, parent = identity.runs.of(headers, standing.name, said.run, route.in_body.run_before)
     call = Call(
         route=route.name,
         caller=standing.name,
         run=run,
+        agent=agent,
+        parent=parent,
         tool=(match.tool or (ask.tool if ask is not None else ""))[:MOST_TOOL_CHARS],
         rank=rank,
         arrived_at=now,

@@ -16,6 +16,7 @@ from urllib.parse import unquote, unquote_to_bytes
 import httptools
 
 from proxy.dialects import Ask, Dialect
+from proxy.dialects.in_body import InBody
 from proxy.upstream import Retries, Upstream
 
 TOOL: Final = "{tool}"
@@ -63,7 +64,9 @@ class Route:
     whether its first upstream has a retry budget, so that repeats must be recognised; `counts_tokens` whether
     one of its buckets does, so that calls must be estimated and their answers read. `retries` is None where
     no call is repeated by us, `advises` where refused callers are told of no other way. `reads_body`: what a
-    body asks for is known before its call is decided.
+    body asks for is known before its call is decided. `in_body` is what a body may say of its run and
+    urgency; None: it is not asked. `codex` says which releases of Codex are refused by an event: "auto" those
+    that need it, "on" all, "" none. Bodies of up to `kept_bytes` are kept whole.
     """
 
     name: str
@@ -78,11 +81,9 @@ class Route:
     reads_body: bool = False
     retries: Retries | None = None
     advises: Advises | None = None
-
-    @property
-    def asks_again(self) -> bool:
-        """May a call of it be sent twice, so that its body must be kept?"""
-        return self.retries is not None or len(self.ladder) > 1
+    in_body: InBody | None = None
+    codex: str = ""
+    kept_bytes: int = 0
 
 
 class Match(NamedTuple):

@@ -17,6 +17,7 @@ class Call:
     `is_retry` is true for a repeat that the retry budget pays for; a return that we ourselves asked for
     (`Retry-After`) is none. `paid` is true once it has spent its caller's and its route's allowances, and
     those of `paid_model`: what follows a failed attempt on another upstream spends them no second time.
+    `agent` is who of the run makes it, and `parent` who made that one: hashes, "" where it is not said.
     `model` is the one it goes to, where its route counts models; a fallback may name another. `tokens` is
     the estimate of what the call costs, where its route has a bucket of tokens; 0.0 for a call that costs
     none. `pool` tells apart calls that go by different allowances of one upstream, by its caller's own key
@@ -27,8 +28,9 @@ class Call:
     """
 
     __slots__ = (
-        "apart", "arrived_at", "caller", "deadline", "going", "is_retry", "model", "paid", "paid_model",
-        "pool", "rank", "route", "run", "size", "ticket", "tokens", "tool", "until", "weight",
+        "agent", "apart", "arrived_at", "caller", "deadline", "going", "is_retry", "model", "paid",
+        "paid_model", "parent", "pool", "rank", "route", "run", "size", "ticket", "tokens", "tool", "until",
+        "weight",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +40,8 @@ class Call:
         caller: str,
         arrived_at: float,
         run: str = "",
+        agent: str = "",
+        parent: str = "",
         tool: str = "",
         model: str = "",
         rank: int = 0,
@@ -52,6 +56,8 @@ class Call:
         self.route = route
         self.caller = caller
         self.run = run or caller
+        self.agent = agent
+        self.parent = parent
         self.tool = tool
         self.model = model
         self.rank = rank

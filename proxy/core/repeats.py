@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.advice import Followers
+from proxy.core.rounding import NEVER
 
 if TYPE_CHECKING:
     from proxy.core.book import Ticket
@@ -34,6 +35,18 @@ EARLY_S: Final = 0.1
 
 TELLING_BYTES: Final = 64 * 1024
 """From this length on, two bodies of one length are taken for the same one."""
+
+HOLD_S: Final = 1.0
+"""So long after an answer was cut its repeat is held. Agents repeat within 0.2 s, without any back-off
+(reference/clients.md, finding 8), and an upstream that cuts one stream cuts many."""
+
+AT_ONCE_S: Final = HORIZON_S - 2 * HOLD_S
+"""So long before it is forgotten a failed call is too old for a repeat that is known by its length less those
+few bytes: two lengths may differ by them by chance."""
+
+STREAMED_BYTES: Final = (16, 14, -1)
+"""By how much a body is longer that says `"stream": true` than its repeat, which leaves it out (with the
+blanks that Python writes, and without), or says `false`. Of a long body nothing but the length is known."""
 
 TRACES_PER_KEY: Final = 512
 """Calls of one caller and one length that can be away at once and be known again: so many agents share a key.
@@ -54,10 +67,10 @@ class Trace:
 
     `ticket` is the place that is kept for it. `tokens` is what it was estimated to cost: its repeat need not
     be read for that again. `origin` is the replica that told of it, and by which number; `is_used`: its
-    repeat has come.
+    repeat has come. `not_before` is when its repeat may be admitted, 0 but for one whose answer was cut.
     """
 
-    __slots__ = ("digest", "due_at", "is_used", "origin", "ticket", "tokens", "until")
+    __slots__ = ("digest", "due_at", "is_used", "not_before", "origin", "ticket", "tokens", "until")
 
     def __init__(
         self,
@@ -74,6 +87,7 @@ class Trace:
         self.until = until
         self.origin: tuple[str, int] | None = None
         self.is_used = False
+        self.not_before = 0.0
 
     def is_awaited(self, now: float) -> bool:
         """Is its return still to come, to a place that is kept for it?"""
@@ -157,10 +171,18 @@ class Repeats:
         due_at = now + retry_after_s
         self._tell(key, Trace(digest, due_at, due_at + HORIZON_S, tokens, ticket), now)
 
-    def failed(self, key: Key, digest: bytes | None, now: float, tokens: float = 0.0) -> None:
-        """A call reached its upstream and failed; `digest` if its body was kept. No repeat was asked for."""
+    def failed(
+        self, key: Key, digest: bytes | None, now: float, tokens: float = 0.0, *, cut: bool = False
+    ) -> None:
+        """A call reached its upstream and failed; `digest` if its body was kept. No repeat was asked for.
+
+        `cut`: its caller had a part of the answer. Other replicas are not told that.
+        """
         kept_under = key if digest is None else of_any_length(key)
-        self._tell(kept_under, Trace(digest, float("inf"), now + HORIZON_S, tokens), now)
+        trace = Trace(digest, float("inf"), now + HORIZON_S, tokens)
+        if cut:
+            trace.not_before = now + HOLD_S
+        self._tell(kept_under, trace, now)
 
     def heard(self, key: Key, trace: Trace, now: float) -> None:
         """Another replica tells of one: its `origin` is known."""
@@ -208,7 +230,19 @@ class Repeats:
                     return self._use_up(key, trace)
             elif invited is None and (trace.invites(now) or key[3] >= TELLING_BYTES):
                 invited = trace
-        return None if invited is None else self._use_up(key, invited)
+        if invited is not None:
+            return self._use_up(key, invited)
+        return self._unstreamed(key, now) if key[3] >= TELLING_BYTES - STREAMED_BYTES[0] else None
+
+    def _unstreamed(self, key: Key, now: float) -> Trace | None:
+        """The cut stream that this call asks for as a whole answer, as Claude Code does at once."""
+        for more in STREAMED_BYTES:
+            longer = key[0], key[1], key[2], key[3] + more
+            if longer[3] >= TELLING_BYTES:
+                for trace in self._alive(longer, now):
+                    if trace.digest is None and trace.due_at == NEVER and now < trace.until - AT_ONCE_S:
+                        return self._use_up(longer, trace)
+        return None
 
     def __len__(self) -> int:
         """Traces kept."""

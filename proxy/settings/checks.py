@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from proxy.settings import words
 from proxy.settings.checks_of_allowances import allowance_faults
+from proxy.settings.checks_of_identity import identity_faults
 from proxy.settings.checks_of_routes import route_faults
 from proxy.settings.concurrency import Adaptive
 from proxy.settings.document import Document
@@ -30,6 +31,7 @@ def note_contradictions(document: Document) -> None:
         *_store(mapping(written.get("store"))),
         *_priorities(written),
         *_callers(document),
+        *identity_faults(written),
         *_upstreams(written),
         *route_faults(document),
         *allowance_faults(document),

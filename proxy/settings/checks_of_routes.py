@@ -122,6 +122,11 @@ def _tools(route: Mapping[str, object], here: Path, dialect: Dialect | None) -> 
             for at, each in enumerate(items(route.get(what))):
                 if mapping(each).get("per") == "tool":
                     yield (*here, what, at, "per"), "calls of this route name no tool; write another per"
+    if "codex_compatibility" in route and dialect.name != "openai":
+        yield (
+            (*here, "codex_compatibility"),
+            f"is for dialect openai; this upstream speaks {shown(dialect.name)}; remove it",
+        )
     if "mcp" in route and dialect.name != "mcp":
         yield (*here, "mcp"), f"is for dialect mcp; this upstream speaks {shown(dialect.name)}; remove it"
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from proxy.settings.advise import Advise, Model
 from proxy.settings.concurrency import Concurrency
 from proxy.settings.retries import Retries
-from proxy.settings.section import OptIn, Section
+from proxy.settings.section import OFF, ON, OptIn, Section
 from proxy.settings.units import BucketRate, Burst, Duration, QuotaWindow, Size
 from proxy.settings.upstreams import BreakerSection
 from proxy.settings.words import (
@@ -42,6 +42,11 @@ Per = Annotated[
 ]
 ToolPer = Annotated[Literal["caller", "run", "tool"], BeforeValidator(one_of("caller", "run", "tool"))]
 RefuseAs = Annotated[Literal["result", "error", "http"], BeforeValidator(one_of("result", "error", "http"))]
+Codex = Annotated[
+    Literal["auto", "off", "on"],
+    BeforeValidator(one_of("auto", "off", "on", said={True: "on", False: "off"})),
+    WithJsonSchema({"enum": ["auto", *OFF, *ON]}),
+]
 OnStoreFailure = Annotated[
     Literal["share", "refuse", "open"], BeforeValidator(one_of("share", "refuse", "open"))
 ]
@@ -248,6 +253,14 @@ class Route(Section):
             "before, with everything divided by the replicas last seen. refuse: 503, store_down. open: each "
             "replica enforces the whole of it alone, as if there were no other. Envoy's failure_mode_deny "
             "knows refuse and letting all pass. No effect with memory."
+        ),
+    )
+    codex_compatibility: Codex = Field(
+        default="auto",
+        description=(
+            "Refuses Codex CLI by an event of its stream (response.failed), which all its releases "
+            "understand, in place of a status: a 429 is fatal to it below 0.169, a 503 costs 30 attempts. "
+            "auto: releases below 0.169, and those that do not tell; on: all; off: none. For dialect openai."
         ),
     )
     stop_status: StopStatus = Field(

@@ -10,8 +10,10 @@ from pydantic_core import core_schema
 
 from proxy.settings.concurrency import Concurrency
 from proxy.settings.environment import WrongValueError
+from proxy.settings.hints import Hint
 from proxy.settings.inbound import CallerConnections, Forwarded, Headers
 from proxy.settings.routes import Route
+from proxy.settings.runs import Runs
 from proxy.settings.section import Section
 from proxy.settings.store import WhereCounted
 from proxy.settings.units import DurationOrZero, Size
@@ -68,6 +70,14 @@ class Priority(Section):
     )
     default: Text = Field(
         default="normal", description="For calls that state none, or one that is not known."
+    )
+    hints: tuple[Hint, ...] = Field(
+        default=(),
+        description=(
+            "What agents send by themselves, for calls without the header above: the first that says "
+            "something is believed, up to the caller's max_priority. None unless stated: what a word of "
+            "theirs is worth is the operator's to say."
+        ),
     )
 
 
@@ -139,6 +149,7 @@ class Settings(Section):
     )
     priority: Priority = Field(default_factory=Priority, description="Classes of urgency.")
     callers: Callers = Field(default_factory=Callers, description="Who is charged.")
+    runs: Runs = Field(default_factory=Runs, description="Which agent task a call belongs to.")
     drain_s: DurationOrZero = Field(
         default="30s",
         alias="drain",

@@ -6,7 +6,7 @@ Each parser takes what the YAML holds and raises WrongValueError that never repe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Final
@@ -221,11 +221,18 @@ def path(value: object) -> str:
     return prefix.rstrip("/") or "/"
 
 
-def one_of(*known: str, later: tuple[str, ...] = ()) -> Callable[[object], str]:
-    """A parser of one word out of a closed list; `later` holds the words of a later release."""
+def one_of(
+    *known: str, later: tuple[str, ...] = (), said: Mapping[object, str] | None = None
+) -> Callable[[object], str]:
+    """A parser of one word out of a closed list; `later` holds the words of a later release.
+
+    `said` are words that YAML reads as another thing: a bare `on` is true.
+    """
 
     def parse(value: object) -> str:
         listed = " or ".join(known)
+        if said is not None and isinstance(value, bool):
+            return said[value]
         if isinstance(value, str) and value in known:
             return str(value)
         if value in later:

@@ -59,6 +59,7 @@ _COUNTERS: Final = (
     ("unknown_route_total", (), "Requests whose path no route matches."),
     ("crashes_total", (), "Calls ended by a defect of the proxy itself."),
     ("malformed_total", ("route",), "Requests that the route's dialect could not read."),
+    ("repeats_held_total", ("route",), "Instant repeats of a cut answer, held for up to a second."),
     ("tokens_estimated_total", ("route",), "Tokens reserved for calls whose answers ended, as estimated."),
     ("tokens_charged_total", ("route",), "Tokens charged for the same calls: as told, else as estimated."),
     ("connections_ended_total", ("reason",), "Callers' connections that the proxy ended, by why."),

@@ -43,12 +43,13 @@ from proxy.telemetry.counts import (
 )
 from proxy.telemetry.families import Row
 from proxy.telemetry.log import Log
+from proxy.telemetry.requests import Requests
 
 LONGEST_WAIT_S: Final = 3600.0
 """No queue holds a call for an hour. Who is remembered for longer must not be remembered for ever."""
 
 
-class Telemetry:
+class Telemetry(Requests):
     """Counts what happened and tells it. Nothing here awaits, and nothing raises for what it is told.
 
     `emit` is the core's `Emit`. `state`, `connections` (by upstream and what they do) and `tasks`
@@ -71,6 +72,7 @@ class Telemetry:
         version: str = __version__,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         self._state = state
         self._connections = connections
         self._tasks = tasks
@@ -79,14 +81,10 @@ class Telemetry:
         self._wall = wall
         self._flows = Flows(classes)
         self._waiting: dict[Call, Flow] = {}  # by the time they were queued, oldest first
-        self._labels = Labels()  # routes and upstreams of the counters below
         self._cap_labels, self._bucket_labels = Labels(), Labels()
-        self._unknown_priority: defaultdict[str, int] = defaultdict(int)
-        self._malformed: defaultdict[str, int] = defaultdict(int)
         self._tokens: dict[str, Tokens] = {}  # by route
         self._retries: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._ended: dict[str, int] = dict.fromkeys(End, 0)
-        self._unknown_route = 0
         self._crashes = 0
         self._breaker_moves: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._tool_moves = ToolMoves()
@@ -155,18 +153,6 @@ class Telemetry:
         """
         self._retries[(self._labels.keep(route), result)] += 1
 
-    def unknown_priority(self, route: str) -> None:
-        """A call asked for a priority that is not configured and got the default."""
-        self._unknown_priority[self._labels.keep(route)] += 1
-
-    def unknown_route(self) -> None:
-        """A request matched no route."""
-        self._unknown_route += 1
-
-    def malformed(self, route: str) -> None:
-        """A request could not be read by its route's dialect."""
-        self._malformed[self._labels.keep(route)] += 1
-
     def tokens(self, route: str, estimated: float, used: float | None) -> None:
         """A call whose tokens are counted was relayed; `used` is None where its answer did not tell."""
         tokens = self._tokens.get(route)
@@ -228,10 +214,8 @@ class Telemetry:
         yield families.counter("cap_moves_total", self._cap_moves.items())
         yield families.by_label("config_reloads_total", self._reloads)
         yield families.by_label("config_reload_timestamp_seconds", self._reloaded_at)
-        yield families.by_label("unknown_priority_total", self._unknown_priority)
-        yield families.counter("unknown_route_total", [((), self._unknown_route)])
+        yield from self.of_requests()
         yield families.counter("crashes_total", [((), self._crashes)])
-        yield families.by_label("malformed_total", self._malformed)
         yield families.counter("retries_total", self._retries.items())
         tokens = self._tokens.items()
         yield families.by_label("tokens_estimated_total", {route: each.estimated for route, each in tokens})

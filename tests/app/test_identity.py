@@ -11,9 +11,10 @@ from proxy.identity import (
     Standing,
     deadline_s,
     fingerprint,
-    run_of,
     sdk_says_retry,
 )
+from proxy.run_names import RunNames
+from proxy.urgency import Hints
 
 CLASSES = ("critical", "normal", "background")
 
@@ -26,6 +27,8 @@ def identity(*, max_rank: int = 0, known: dict[str, Standing] | None = None) -> 
         priority_header="x-priority",
         classes=CLASSES,
         default_class="normal",
+        runs=RunNames(("x-run-id",)),
+        hints=Hints(),
     )
 
 
@@ -74,11 +77,6 @@ def test_a_known_caller_has_its_name_its_maximum_and_its_weight():
 def test_a_priority_is_as_stated_but_never_above_the_callers_maximum(header, max_rank, rank, understood):
     headers = {} if header is None else {b"x-priority": header}
     assert identity().rank(headers, Standing("a", max_rank, 1.0)) == (rank, understood)
-
-
-def test_a_run_belongs_to_its_caller():
-    assert run_of({b"x-run-id": b"7"}, "alice") != run_of({b"x-run-id": b"7"}, "bob")
-    assert run_of({}, "alice") == ""
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.repeats import HORIZON_S, MOST, TELLING_BYTES, TRACES_PER_KEY, Key, Repeats
+from proxy.core.repeats import (
+    HOLD_S,
+    HORIZON_S,
+    MOST,
+    STREAMED_BYTES,
+    TELLING_BYTES,
+    TRACES_PER_KEY,
+    Key,
+    Repeats,
+)
 from proxy.core.tickets import Line
 
 KEY: Key = ("ann", "r1", b"/v1/chat", 120)
@@ -208,3 +217,48 @@ def test_what_has_ended_is_forgotten_though_nobody_asks_for_it(returns: bool) ->
             assert repeats.match(key, None, now=number + 1.0) is not None
         assert len(repeats._rows) <= HORIZON_S + 3
         assert len(repeats) == (0 if returns else len(repeats._rows))
+
+
+LONG: Key = (*KEY[:3], TELLING_BYTES + 100)
+
+
+@pytest.mark.parametrize("less", STREAMED_BYTES)
+def test_a_long_call_is_known_again_though_it_is_not_streamed(less: int) -> None:
+    repeats = Repeats()
+    repeats.failed(LONG, None, now=0.0, cut=True)
+    trace = repeats.match((*LONG[:3], LONG[3] - less), None, now=0.2)
+    assert trace is not None
+    assert trace.not_before == HOLD_S
+    assert not trace.invites(0.2)
+    assert len(repeats) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "at"),
+    [
+        ((*LONG[:3], LONG[3] - 15), 0.2),
+        ((*LONG[:3], LONG[3] + 14), 0.2),
+        ((LONG[0], "r2", LONG[2], LONG[3] - 14), 0.2),
+        ((*LONG[:3], LONG[3] - 14), 2.5),
+    ],
+    ids=["another length", "longer", "another run", "not at once"],
+)
+def test_by_its_length_less_stream_only_an_instant_repeat_is_known(key: Key, at: float) -> None:
+    repeats = Repeats()
+    repeats.failed(LONG, None, now=0.0, cut=True)
+    assert repeats.match(key, None, now=at) is None
+    assert repeats.match(LONG, None, now=at) is not None
+
+
+def test_a_return_that_was_asked_for_is_not_known_by_another_length() -> None:
+    repeats = Repeats()
+    repeats.refused(LONG, None, 0.1, now=0.0)
+    assert repeats.match((*LONG[:3], LONG[3] - 14), None, now=0.2) is None
+
+
+def test_only_what_was_cut_is_held_when_it_comes_again() -> None:
+    repeats = Repeats()
+    repeats.failed(KEY, b"digest", now=5.0)
+    trace = repeats.match(KEY, b"digest", now=5.1)
+    assert trace is not None
+    assert not trace.not_before

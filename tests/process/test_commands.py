@@ -73,6 +73,32 @@ async def test_explain_knows_a_model_that_the_path_names():
     assert "\nmodel " not in out
 
 
+async def test_explain_tells_run_and_lane_by_what_agents_send(tmp_path):
+    file = tmp_path / "agents.yaml"
+    file.write_text(
+        "priority: {hints: [{header: x-claude-code-request-class, map: {auxiliary: background}},\n"
+        "  {body: service_tier, map: {flex: background}}]}\n"
+        "runs: {identify: [x-run-id, x-claude-code-session-id, body.prompt_cache_key]}\n"
+        "upstreams: {a: {url: 'http://127.0.0.1:9', dialect: openai}}\n"
+        "routes: [{name: api, path: /a, upstream: a}]\n"
+    )
+
+    async def facts(*headers: str) -> dict[str, str]:
+        code, out, err = await ran("explain", str(file), "POST", "/a/v1/responses", *headers)
+        assert (code, err) == (0, "")
+        return {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
+
+    bare = await facts()
+    assert (bare["run"], bare["lane"]) == ("anonymous", "api / normal")
+    assert bare["body"] == "may name another run and lane"
+    said = await facts("-H", "x-claude-code-session-id: s", "-H", "x-claude-code-agent-id: b")
+    assert said["run"].startswith("anonymous/")
+    assert ", agent " in said["run"]
+    assert said["body"] == "may name another lane"
+    hinted = await facts("-H", "x-claude-code-request-class: auxiliary")
+    assert (hinted["lane"], hinted["body"]) == ("api / background", "may name another run")
+
+
 async def test_explain_says_what_is_in_dry_run(tmp_path):
     file = tmp_path / "dry.yaml"
     file.write_text(

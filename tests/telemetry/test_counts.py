@@ -204,6 +204,7 @@ def test_what_is_wrong_with_requests_and_reloads_is_counted() -> None:
     told.telemetry.unknown_priority("chat")
     told.telemetry.unknown_route()
     told.telemetry.malformed("chat")
+    told.telemetry.held("chat")
     told.telemetry.tokens("chat", 100.0, None)
     told.telemetry.tokens("chat", 50.0, 30.0)
     told.telemetry.reloaded(ok=False, problems="line 3")
@@ -211,6 +212,7 @@ def test_what_is_wrong_with_requests_and_reloads_is_counted() -> None:
     assert seen.get("unknown_priority_total", route="chat") == 1
     assert seen.get("unknown_route_total") == 1
     assert seen.get("malformed_total", route="chat") == 1
+    assert seen.get("repeats_held_total", route="chat") == 1
     assert seen.get("tokens_estimated_total", route="chat") == 150
     assert seen.get("tokens_charged_total", route="chat") == 130
     assert seen.get("config_reloads_total", result="failed") == 1

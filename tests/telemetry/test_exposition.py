@@ -50,6 +50,7 @@ def told_of_everything() -> Told:
     told.telemetry.relayed(one, "openai", outcome=Outcome.FAILED, status=500, total_s=1.0, first_byte_s=0.5)
     told.telemetry.unknown_priority("chat")
     told.telemetry.malformed("chat")
+    told.telemetry.held("chat")
     told.telemetry.retried("chat", "succeeded")
     told.telemetry.tokens("chat", 100.0, None)
     told.telemetry.reloaded(ok=True)
