@@ -1,7 +1,7 @@
 # Every target works in a fresh clone on a machine with Python 3.11 or newer, pip and make. See `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help compile setup run test test-compiled conformance fuzz check load soak replicas simulate simulate-replicas decisions compare compare-overload compare-replicas profile constraints clean
+.PHONY: help compile setup run test test-compiled conformance fuzz check load soak replicas simulate simulate-replicas counting decisions compare compare-overload compare-replicas profile constraints clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -46,6 +46,7 @@ SOAK_ARGS ?=
 REPLICAS_ARGS ?=
 SIMULATE_ARGS ?=
 DECISIONS_ARGS ?=
+COUNTING_ARGS ?=
 COMPARE_ARGS ?=
 PROFILE_ARGS ?=
 FUZZ_ARGS ?=
@@ -107,6 +108,11 @@ simulate: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Simulate hours of overload on t
 simulate-replicas: $(INSTALLED) $(COMPILED_STAMP) ## Simulate replicas that share one ledger: exactness, use and trips over many seeds
 	@echo "Simulating replicas (SIMULATE_ARGS='--seeds 100' for many)"
 	@exec env PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR) $(BIN)/python -P -m loadtests.simulate_replicas $(SIMULATE_ARGS)
+
+counting: $(INSTALLED) $(COMPILED_STAMP) ## Print what counting tokens costs a call and an event, interpreted and compiled
+	@echo "Measuring the counting of tokens beside the same without it"
+	@$(BIN)/python -m loadtests.counting $(COUNTING_ARGS)
+	@env PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR) $(BIN)/python -P -m loadtests.counting $(COUNTING_ARGS)
 
 decisions: $(INSTALLED) $(COMPILED_STAMP) ## Print what one decision of the gate costs with 10 to 10,000 waiting, interpreted and compiled
 	@echo "Measuring single decisions with 10, 100, 1,000 and 10,000 waiting"

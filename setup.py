@@ -13,8 +13,9 @@ from pathlib import Path
 from setuptools import setup
 
 HOT = (
-    "admission", "advising", "answering", "app", "batch", "begun", "field_names", "identity", "outgoing",
-    "pipeline", "recognise", "retrying", "routing", "run_names", "status_lines", "urgency", "wire",
+    "admission", "advising", "answering", "app", "batch", "begun", "counting", "field_names", "identity",
+    "outgoing", "pipeline", "recognise", "retrying", "routing", "run_names", "status_lines", "urgency",
+    "wire",
 )  # fmt: skip
 HOT_PACKAGES = ("core", "dialects", "listener", "upstream", "telemetry")
 HOT_STORES = ("contact", "holdings", "memory", "shared")

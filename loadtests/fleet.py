@@ -13,6 +13,7 @@ from proxy.core.cap import Cap
 from proxy.core.claims import Claims
 from proxy.core.ledger import Ledger, Reply, Trip
 from proxy.core.policy import BucketPolicy, OnStoreFailure, QuotaPolicy
+from proxy.core.used import Used
 from proxy.stores.contact import Contact, Phase
 from proxy.stores.holdings import Holdings
 from proxy.stores.shared import SharedStore
@@ -72,7 +73,9 @@ class Replica:
     def settle(self, claims: Claims, *, unused: bool = False, used_tokens: float | None = None) -> None:
         """A call ended; of a replica that was killed nobody hears."""
         if self.alive:
-            self.store.settle(claims, self.clock, unused=unused, used_tokens=used_tokens)
+            self.store.settle(
+                claims, self.clock, unused=unused, used=None if used_tokens is None else Used(used_tokens)
+            )
 
     def kill(self) -> None:
         self.alive = False

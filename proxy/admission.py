@@ -19,6 +19,7 @@ from proxy.core.grant import Grant
 from proxy.core.hearing import hear
 from proxy.core.leash import Leash
 from proxy.core.policy import Policy
+from proxy.core.used import Counter, Used
 from proxy.core.verdict import UNUSED, Outcome, Refusal
 from proxy.core.waiting import Waiter
 from proxy.core.word import Word
@@ -39,29 +40,22 @@ class Lease(Leash):
     """What one call holds while it runs. `with` it: it is settled exactly once, whatever happens.
 
     Set `outcome` before the end; what ends without one never reached its upstream, and gets all back. Set
-    `used_tokens` where the answer told; without it the estimate stands. `silent_s` is how long the upstream
-    let the call wait for an answer; without it, for as long as the lease was held. `crowded` and
-    `answered_bytes` as of a `Grant`.
+    `counter` where tokens are counted: asked at the end, however that comes, it says what was used; without
+    one the estimate stands. `silent_s` is how long the upstream let the call wait for an answer; without it,
+    for as long as the lease was held. `crowded` and `answered_bytes` as of a `Grant`.
     `told`: the upstream itself has refused the call, and this is what to say of it.
     Nothing is awaited at either end: no cancellation can come between the end of the call and the settling.
     """
 
     __slots__ = (
-        "_admission",
-        "_grant",
-        "answered_bytes",
-        "crowded",
-        "outcome",
-        "silent_s",
-        "told",
-        "used_tokens",
-    )
+        "_admission", "_grant", "answered_bytes", "counter", "crowded", "outcome", "silent_s", "told",
+    )  # fmt: skip
 
     def __init__(self, admission: Admission, grant: Grant) -> None:
         self._admission = admission
         self._grant = grant
         self.outcome = UNUSED
-        self.used_tokens: float | None = None
+        self.counter: Counter | None = None
         self.silent_s: float | None = None
         self.crowded = False
         self.answered_bytes = 0
@@ -98,7 +92,12 @@ class Lease(Leash):
         self._grant.silent_s = self.silent_s
         self._grant.crowded = self.crowded
         self._grant.answered_bytes = self.answered_bytes
-        self._admission.settle(self._grant, self.outcome, self.used_tokens)
+        used: Used | None = None
+        try:
+            if self.counter is not None and self.outcome is not UNUSED:
+                used = self.counter.used()
+        finally:  # whatever was made of the upstream's words, what is held is given back
+            self._admission.settle(self._grant, self.outcome, used)
 
 
 class Admission:
@@ -182,10 +181,10 @@ class Admission:
             caller.on_gone(None)
         return not caller.gone
 
-    def settle(self, grant: Grant, outcome: Outcome, used_tokens: float | None = None) -> None:
+    def settle(self, grant: Grant, outcome: Outcome, used: Used | None = None) -> None:
         """End what was granted, and tell whoever was waiting for it. `Lease` calls this."""
         gate = self.gate
-        gate.settle(grant, outcome, self._clock(), used_tokens=used_tokens)
+        gate.settle(grant, outcome, self._clock(), used=used)
         if gate.has_decided:
             self._tell()
         elif gate.room.size:

@@ -11,9 +11,8 @@ from proxy.core.advice import Advice
 from proxy.core.call import Call
 from proxy.core.verdict import Kind, Reason, Refusal, kind_of
 from proxy.dialects.advice import output_that_fits
-from proxy.recognise import PEEKED_BYTES, Arrival, Serving
+from proxy.recognise import Arrival, Serving
 from proxy.routing import Advises, Way
-from proxy.wire import Wire
 
 if TYPE_CHECKING:
     from proxy.settings import Settings
@@ -39,12 +38,13 @@ def advises_of(settings: Settings, name: str) -> Advises | None:
     return Advises(tuple(ways), stated.model or "")
 
 
-def complete_advice(wire: Wire, arrival: Arrival, refusal: Refusal, serving: Serving, now: float) -> None:
+def complete_advice(arrival: Arrival, refusal: Refusal, serving: Serving, now: float) -> None:
     """Add to a refusal's advice what this request can do with it."""
     advice = refusal.advice
     if advice is not None and advice.tokens:
-        if wire.is_here(PEEKED_BYTES):
-            advice.output = output_that_fits(wire.take_arrived(), advice.tokens)
+        ask, estimate = arrival.ask, arrival.call.estimate
+        if ask is not None and estimate is not None:
+            advice.output = output_that_fits(ask, advice.tokens, estimate.input)
         if refusal.ticket is not None:
             serving.repeats.followers.told(arrival.key, advice.tokens, refusal.ticket)
     advises, reason = arrival.route.advises, refusal.reason

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.admission import Admission
 from proxy.assembly import identity_of, table_of, upstream_of, upstreams_of, wiring
 from proxy.core.claims import Store
+from proxy.core.costs import Costs
 from proxy.core.events import StoreMoved
 from proxy.core.gate import Gate
 from proxy.core.hearsay import Hearsay
@@ -73,6 +74,7 @@ class Proxy:
         self._gate = Gate(policy, self._store(outbox), BreakerMachine, self.telemetry.emit)
         self._admission = Admission(self._gate, clock=clock)
         self._repeats = Repeats(outbox)
+        self._costs = Costs()  # what was learnt outlives a reload
         self._share_hints(outbox)
         self._digests = Digests()
         self._upstreams = upstreams_of(settings)
@@ -227,4 +229,5 @@ class Proxy:
             repeats=self._repeats,
             digests=self._digests,
             telemetry=self.telemetry,
+            costs=self._costs,
         )

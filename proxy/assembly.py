@@ -29,11 +29,12 @@ def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
     for route in settings.routes:
         first = settings.upstreams[route.upstream]
         prefix, names_tool = prefix_of(route.path)
-        rungs = [Rung(upstreams[route.upstream])]
+        rungs = [Rung(upstreams[route.upstream], asks_usage=first.ask_usage)]
         for rung in route.fallback:
             name = rung.upstream or route.upstream
-            foreign = urlsplit(settings.upstreams[name].url)[:2] != urlsplit(first.url)[:2]
-            rungs.append(Rung(upstreams[name], rung.model or "", foreign))
+            section = settings.upstreams[name]
+            foreign = urlsplit(section.url)[:2] != urlsplit(first.url)[:2]
+            rungs.append(Rung(upstreams[name], rung.model or "", foreign, section.ask_usage))
         routes.append(
             Route(
                 name=route.name,
@@ -44,7 +45,7 @@ def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
                 counts_retries=bool(first.retry_budget),
                 refuse_as=route.mcp.refuse_as,
                 stop_status=route.stop_status,
-                counts_tokens=any(bucket.rate.unit == "tokens" for bucket in route.buckets),
+                counts_tokens=any(bucket.rate.unit != "requests" for bucket in route.buckets),
                 reads_body=_counts_models(route),
                 retries=_retries(route.retries) if route.retries else None,
                 advises=advises_of(settings, route.name),

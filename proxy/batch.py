@@ -26,7 +26,7 @@ from proxy.core.word import Word
 from proxy.dialects import digest
 from proxy.dialects.base import Ask
 from proxy.dialects.mcp import refuse_all, reply_to
-from proxy.dialects.tokens import readable
+from proxy.dialects.meter import readable
 from proxy.recognise import MOST_TOOL_CHARS, Arrival, Serving, complaint
 from proxy.retrying import conclude
 from proxy.upstream import Merged, Request, Result, UnsendableRequest, heed, looked_at, relay

@@ -1,13 +1,13 @@
-"""What is sent to the upstream of a rung, and what its answer says the call has used."""
+"""What is sent to the upstream of a rung."""
 
 from __future__ import annotations
 
-from proxy.core.call import Call
-from proxy.dialects.tokens import Meter, readable
+from proxy.dialects.bodies import ask_usage
+from proxy.dialects.meter import readable
 from proxy.identity import pool_of
 from proxy.recognise import Arrival, Serving
 from proxy.routing import Rung
-from proxy.upstream import CREDENTIALS, Request, Result
+from proxy.upstream import CREDENTIALS, Request
 from proxy.wire import SMALL_BYTES, Wire
 
 
@@ -25,7 +25,7 @@ def request_of(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     """What to send to a rung's upstream. Raises Malformed.
 
     A small body that has arrived is read here; any other is pulled by the relay. Where tokens are counted,
-    the answer will be read for them as it passes.
+    the answer will be read for them as it passes, and asked to tell them.
     """
     body = wire.arrived_whole() if wire.is_here(SMALL_BYTES) else wire.body
     rest = arrival.rest
@@ -38,9 +38,13 @@ def request_of(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
         headers = [field for field in headers if field[0] not in CREDENTIALS]
     if rung.upstream.texts is not None:
         headers = readable(headers)
-    if arrival.call.tokens:
+    count, ask = arrival.count, arrival.ask
+    if count is not None:
         headers = readable(headers)
-        wire.meter = Meter()
+        asked = False
+        if count.may_ask and rung.asks_usage and ask is not None and isinstance(body, bytes):
+            body, asked = ask_usage(body, ask), True
+        wire.meter = count.begin(asked=asked)
     return Request(
         method=wire.method,
         target=rung.upstream.target(rest, wire.query),
@@ -59,12 +63,3 @@ def pool(wire: Wire, rung: Rung) -> str:
     if upstream.ear is None or not upstream.ear.has_heard or upstream.has_credentials or rung.foreign:
         return ""
     return pool_of(wire.headers)
-
-
-def used_tokens(wire: Wire, call: Call, result: Result, serving: Serving) -> float | None:
-    """The tokens that a call used, where its whole answer came and told; None: the estimate stands."""
-    if wire.meter is None:
-        return None
-    used = wire.meter.used() if result.complete else None
-    serving.telemetry.tokens(call.route, call.tokens, used)
-    return used

@@ -21,7 +21,7 @@ from proxy.core.repeats import TELLING_BYTES
 from proxy.core.verdict import FAILED, IGNORED, OVERLOADED, UNUSED, Kind, Reason, Refusal, kind_of
 from proxy.core.waiting import Waiter
 from proxy.dialects.base import Malformed
-from proxy.outgoing import is_too_large, pool, request_of, rewrites, used_tokens
+from proxy.outgoing import is_too_large, pool, request_of, rewrites
 from proxy.recognise import Arrival, Serving, complaint, mark_of, recognise
 from proxy.retrying import Failed, conclude, may_ask_another, may_repeat
 from proxy.routing import Rung
@@ -153,6 +153,7 @@ class Pipeline:
             if verdict is None:
                 return None  # the caller left while it waited
             with verdict as lease:  # settles exactly once, whatever happens below
+                lease.counter = arrival.count
                 if 0 < (wire.length or 0) <= route.kept_bytes and not wire.is_here(SMALL_BYTES):
                     # Whole, for only so can it be asked again, or its repeat be known. Most prompts come in
                     # several reads.
@@ -177,7 +178,7 @@ class Pipeline:
                     raise
                 heed(downstream, result, lease)
                 conclude(lease, result)
-                lease.used_tokens = used_tokens(wire, call, result, serving)
+                arrival.ended(result)
         if again is not None:
             again.repeated = result
         return self._relayed(wire, arrival, rung, result, held, serving)
@@ -297,6 +298,6 @@ class Pipeline:
                 now, ticket = self._clock(), refusal.ticket
                 serving.repeats.refused(arrival.key, mark, retry_after_s, now, tokens, ticket)
         if refusal.advice is not None or route.advises is not None:
-            complete_advice(wire, arrival, refusal, serving, self._clock())
+            complete_advice(arrival, refusal, serving, self._clock())
         answer = refusal_answer(wire, arrival, refusal)
         wire.answer(answer.status, answer.headers, answer.body)

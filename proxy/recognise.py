@@ -10,21 +10,31 @@ from typing import Final
 
 from proxy.admission import Admission
 from proxy.core.call import Call
+from proxy.core.costs import Costs
 from proxy.core.repeats import Key, Repeats, Trace
+from proxy.counting import Count
 from proxy.dialects import dialect_named
 from proxy.dialects.base import Answer, Ask, Dialect, Malformed
+from proxy.dialects.estimate import size_of, size_unread
 from proxy.dialects.fingerprint import Digests
 from proxy.dialects.in_body import SILENT, Said
 from proxy.dialects.routing_headers import METHOD, NAME, check_routing
-from proxy.dialects.tokens import estimate
 from proxy.identity import BadHeader, Identity, deadline_s, sdk_says_retry, target_mark
 from proxy.routing import Match, Route, Rung, Table
 from proxy.telemetry import Telemetry
-from proxy.upstream import UnsendableRequest
-from proxy.wire import TooLarge, Wire
+from proxy.upstream import Result, UnsendableRequest
+from proxy.wire import SMALL_BYTES, TooLarge, Wire
 
 PEEKED_BYTES: Final = 64 * 1024
-"""Of a body up to this size that has arrived, the output it allows is read; above, that costs too much."""
+"""Where tokens are counted, a body up to this size is read for its model and the output it allows, 50 us at
+most; and waited for, as it comes with its head or in the next read. One that is longer is read only if it is
+here and may ask for a stream, whose usage is to be asked for: such an answer costs its events anyway."""
+
+STREAM: Final = b'"stream"'
+ASKABLE: Final = b"/chat/completions"
+HEAD_BYTES: Final = 1024
+END_BYTES: Final = 4096
+"""Where `stream` stands in a long body: before its messages or, as the SDKs write it, behind them."""
 
 UNKNOWN_BYTES: Final = 64 * 1024
 """What a body of no declared length is taken to keep in memory while its call waits."""
@@ -51,15 +61,17 @@ class Serving:
     repeats: Repeats
     digests: Digests
     telemetry: Telemetry
+    costs: Costs
 
 
 class Arrival:
     """A recognised call and where it goes. `until` is the caller's own deadline, in monotonic seconds.
 
     `not_before`, where it is not 0, is when it may ask to be admitted: it repeats at once what was cut.
+    `count` is None where no tokens are counted.
     """
 
-    __slots__ = ("ask", "call", "key", "method", "not_before", "rest", "route", "until")
+    __slots__ = ("ask", "call", "count", "key", "method", "not_before", "rest", "route", "until")
 
     def __init__(
         self, call: Call, method: bytes, route: Route, rest: bytes, ask: Ask | None, key: Key, until: float
@@ -72,6 +84,12 @@ class Arrival:
         self.key = key
         self.until = until
         self.not_before = 0.0
+        self.count: Count | None = None
+
+    def ended(self, result: Result) -> None:
+        """An attempt has ended so: by that its tokens are counted."""
+        if self.count is not None:
+            self.count.result = result
 
     def goes_to(self, rung: Rung) -> None:
         """It tries this rung now: by its model it is counted, where models are."""
@@ -120,6 +138,9 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
         said: Said | None = None
         if (route.reads_body and ask is None) or route.dialect.needs_body(wire.method, wire.path):
             ask = await _ask(wire, route, headers, serving)
+        counts = match.costs_tokens and wire.method == b"POST"
+        if counts and ask is match.ask:
+            ask = await _ask_of(wire, match, headers) or ask
         if route.in_body is not None:
             said = await _said(wire, headers, route, serving)
         arrival = _arrival(wire, match, headers, ask, said, serving, now)
@@ -131,8 +152,8 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
                 mark = mark_of(wire, serving)
             trace = serving.repeats.match(arrival.key, mark, now) if serving.repeats else None
             arrival.repeats(trace, headers, now)
-        if match.costs_tokens and wire.method == b"POST":
-            arrival.call.tokens = _tokens(wire, trace, input_only=match.input_only)
+        if counts:
+            arrival.count = _count(wire, match, arrival, trace, serving)
             serving.repeats.followers.came(arrival.key, arrival.call.tokens)
     except (Malformed, BadHeader, TooLarge) as error:
         return complaint(error, route, serving)
@@ -254,15 +275,53 @@ def _arrival(
     return Arrival(call, wire.method, route, match.rest, ask, key, now + total_s)
 
 
-def _tokens(wire: Wire, repeated: Trace | None, *, input_only: bool) -> float:
-    """What the call is likely to cost; its body's twin, where it repeats one, cost the same.
+async def _ask_of(wire: Wire, match: Match, headers: dict[bytes, bytes]) -> Ask | None:
+    """What a body asks for, by which its tokens are counted; None where it is not read. Raises CallerGone.
 
-    A body that is here says what output it allows; none is awaited.
+    Of model and stream the path has the word, where it names them.
     """
+    if not wire.has_body or wire.length is None or wire.length > SMALL_BYTES:
+        return None
+    if not is_json(headers.get(b"content-type", b"")):
+        return None
+    body: bytes | None = None
+    if wire.length <= PEEKED_BYTES:
+        body = await wire.read_all(PEEKED_BYTES, idle_s=match.route.ladder[0].upstream.idle_s)
+    elif wire.is_here(SMALL_BYTES):
+        body = wire.take_arrived()
+        if STREAM not in body[:HEAD_BYTES] and STREAM not in body[-END_BYTES:]:
+            return None
+    if body is None:
+        return None
+    ask = read_if_any(match.route.dialect, body)
+    if match.ask is not None:
+        ask.model, ask.stream = match.ask.model, match.ask.stream
+    return ask
+
+
+def _count(wire: Wire, match: Match, arrival: Arrival, repeated: Trace | None, serving: Serving) -> Count:
+    """Estimate what the call costs; its body's twin, where it repeats one, cost the same."""
+    ask, call = arrival.ask, arrival.call
+    if ask is not None:
+        arrival.goes_to(arrival.route.ladder[0])
+    count = Count(
+        serving.costs,
+        serving.telemetry,
+        call,
+        size_of(wire.body) if ask is not None and wire.body is not None else size_unread(wire.length),
+        ask,
+        input_only=match.input_only,
+        may_ask=(
+            ask is not None
+            and ask.stream
+            and not ask.tells
+            and arrival.route.dialect.name == "openai"
+            and match.rest.endswith(ASKABLE)
+        ),
+    )
     if repeated is not None and repeated.tokens and wire.mark is not None and repeated.digest == wire.mark:
-        return repeated.tokens
-    body = wire.take_arrived() if wire.is_here(PEEKED_BYTES) else None
-    return estimate(wire.length, body, input_only=input_only)
+        count.cost_as_before(repeated.tokens)
+    return count
 
 
 def _needs_digest(wire: Wire, key: Key, serving: Serving, now: float) -> bool:

@@ -31,11 +31,13 @@ class Rung:
     """One way to serve a call: an upstream, and another model than the one asked for (or "" to keep it).
 
     `foreign`: it is another provider than the first choice, which is not to see the caller's credentials.
+    `asks_usage`: its streams of Chat Completions may be asked for their usage, though the caller did not.
     """
 
     upstream: Upstream
     model: str = ""
     foreign: bool = False
+    asks_usage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +140,14 @@ class Table:
                 tool = unquote(rest[1:].partition(b"/")[0].decode("latin-1")) if route.names_tool else ""
                 if tool or not route.names_tool:
                     dialect = route.dialect
-                    model = dialect.model_in(rest) if route.reads_body else ""
+                    costs = route.counts_tokens and dialect.costs_tokens(path)
+                    model = dialect.model_in(rest) if route.reads_body or costs else ""
                     return Match(
                         route,
                         rest,
                         tool,
                         climbs=_climbs(route, rest),
-                        costs_tokens=route.counts_tokens and dialect.costs_tokens(path),
+                        costs_tokens=costs,
                         input_only=dialect.answers_no_text(path),
                         ask=Ask(model=model, stream=dialect.streams(rest)) if model else None,
                     )

@@ -13,7 +13,7 @@ from typing import Final
 
 from proxy.begun import Begun, in_a_task
 from proxy.core.verdict import End
-from proxy.dialects.tokens import Meter
+from proxy.dialects.meter import Meter
 from proxy.field_names import line_begun
 from proxy.status_lines import STATUS_LINES
 from proxy.upstream import CallerGone, Downstream, Headers
@@ -82,24 +82,21 @@ class Wire(Downstream):
         self._chunked = self._unframed = self._event_stream = False
         self._tail = b""
         # Filled by the connection, from the request's head and as its body arrives:
-        self.method = b""
-        self.path = b""
+        self.method = self.path = b""
         self.query: bytes | None = None
         self.headers: Headers = []
         self.length: int | None = None
         self.has_body = False
         self.http10 = False
         self.keep = True
-        self.awaits_continue = False
-        self.body_arrived = False
+        self.awaits_continue = self.body_arrived = False
         self.unread_bytes = 0
         # What has become of it:
         self.call: Begun | None = None  # while it is served
         self.body: bytes | None = None
         self.mark: bytes | None = None  # the digest of the body, once it was taken
         self.meter: Meter | None = None  # reads the tokens off an upstream's answer, where they are counted
-        self.started = False
-        self.done = False
+        self.started = self.done = False
 
     @property
     def peer(self) -> bytes:
@@ -213,8 +210,8 @@ class Wire(Downstream):
         connection = self._connection
         if connection.gone:
             raise CallerGone
-        if self.meter is not None:
-            self.meter.take(piece)
+        if self.meter is not None and not (piece := self.meter.take(piece)):
+            return
         if self._event_stream:
             self._tail = piece[-3:] if len(piece) > 2 else (self._tail + piece)[-3:]
         if self._chunked:
@@ -245,6 +242,8 @@ class Wire(Downstream):
 
     def end(self) -> None:
         """The answer is complete."""
+        if self.meter is not None and (rest := self.meter.rest()):
+            self.write(rest)
         if self._chunked:
             self._out.append(b"0\r\n\r\n")
         self.flush()
@@ -272,6 +271,8 @@ class Wire(Downstream):
         """
         if self._connection.gone:
             return
+        if self.meter is not None and (rest := self.meter.rest()):
+            self.write(rest)
         is_between = not self._tail or self._tail.endswith(EVENT_ENDS)
         if event is not None and self._event_stream and is_between:
             self.write(event)

@@ -9,7 +9,7 @@ from proxy.core.call import Call
 from proxy.core.claims import CALLER, Claims, Shortfall, Store, longer
 from proxy.core.orders import BOOKED, FIRST, RETRY, UNDER_WAY, last_order, order_of
 from proxy.core.plan import Plans
-from proxy.core.policy import TOKENS, RoutePolicy
+from proxy.core.policy import REQUESTS, RoutePolicy, Unit
 from proxy.core.pressure import pressure
 from proxy.core.promises import Promises
 from proxy.core.rounding import NEVER, ROUNDING_S
@@ -21,6 +21,8 @@ from proxy.core.waiting import Waiter, WaitingRoom
 SHED_FOR_S: Final = 20.0
 """Who is shed comes back late: the others need the room first (reference/clients.md, statuses table)."""
 
+
+_TOKENS: Final = Unit.TOKENS
 
 MOST_AHEAD: Final = 32.0
 """A run under way goes first until its caller has had so many calls more than others, over its weight."""
@@ -152,8 +154,10 @@ class Checks:
             return 0
         most = call.tokens
         for key, policy in claims.buckets:
-            if policy.unit is TOKENS:
+            if policy.unit is _TOKENS:
                 most = min(most, policy.burst if too_dear else self._promises.left(key, policy, now))
+            elif policy.unit is not REQUESTS:
+                return 0  # how many of what it sends, and of its answer, is not to be said in one number
         tokens = int(most)
         if too_dear or tokens < 1:
             return max(0, tokens)

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from typing import Any, Final
 
 from proxy.core.cap import Cap
-from proxy.core.policy import TOKENS, BucketPolicy, OnStoreFailure, Per, QuotaPolicy
+from proxy.core.policy import REQUESTS, BucketPolicy, OnStoreFailure, Per, QuotaPolicy
 from proxy.core.rounding import NEVER
+from proxy.core.used import Estimate, Used
 from proxy.core.verdict import Reason
 
 CALLER: Final = "caller:"
@@ -26,14 +27,16 @@ class Claims:
     """All that one call needs at once: granted together or not at all.
 
     Each claim pairs the key of the count (`chat/caller/requests|3fa9c1`) with the policy it must satisfy.
-    A claim costs one request, and of a bucket that counts tokens `tokens`, as estimated. A cap's permit is
-    held until the lease is settled. `receipt` belongs to the store: what it notes at `reserve` to be able to
-    undo it at `settle`. `dry` are the claims in dry run (`dry_run.py`), which keep nobody out; None: there
-    are none, or they were not to be had. `on_store_failure` is the route's word for when a shared store is
-    out of reach.
+    A claim costs one request, and of a bucket that counts tokens `tokens`, or the part of its `estimate` that
+    the bucket counts. A cap's permit is held until the lease is settled. `receipt` belongs to the store: what
+    it notes at `reserve` to be able to undo it at `settle`. `dry` are the claims in dry run (`dry_run.py`),
+    which keep nobody out; None: there are none, or they were not to be had. `on_store_failure` is the route's
+    word for when a shared store is out of reach.
     """
 
-    __slots__ = ("buckets", "caps", "dry", "on_store_failure", "quotas", "receipt", "sharing", "tokens")
+    __slots__ = (
+        "buckets", "caps", "dry", "estimate", "on_store_failure", "quotas", "receipt", "sharing", "tokens",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -42,11 +45,13 @@ class Claims:
         quotas: list[tuple[str, QuotaPolicy]],
         tokens: float = 0.0,
         sharing: Sharing | None = None,
+        estimate: Estimate | None = None,
     ) -> None:
         self.caps = caps
         self.buckets = buckets
         self.quotas = quotas
         self.tokens = tokens
+        self.estimate = estimate
         self.sharing = sharing
         self.receipt: Any = None
         self.dry: Claims | None = None
@@ -54,24 +59,26 @@ class Claims:
 
     def cost(self, policy: BucketPolicy) -> float:
         """What the call costs of a bucket, in the bucket's unit."""
-        return self.tokens if policy.unit is TOKENS else 1.0
+        if policy.unit is REQUESTS:
+            return 1.0
+        return self.tokens if self.estimate is None else self.estimate.cost(policy.unit, policy.burst)
 
     def token_keys(self) -> list[str]:
         """The keys of which each call asks another amount: what one lacks another may find."""
         if not self.tokens:
             return []
-        return [key for key, policy in self.buckets if policy.unit is TOKENS]
+        return [key for key, policy in self.buckets if policy.unit is not REQUESTS]
 
     def keys(self) -> list[str]:
         """Every key asked for."""
         return [key for key, _ in (*self.caps, *self.buckets, *self.quotas)]
 
-    def come_back(self, *, unused: bool, used_tokens: float | None) -> list[str]:
+    def come_back(self, *, unused: bool, used: Used | None) -> list[str]:
         """The keys under which there is room again, once the call was settled so."""
         if unused:
             return self.keys()
         keys = [key for key, _ in self.caps]
-        return keys if used_tokens is None else keys + self.token_keys()
+        return keys if used is None else keys + self.token_keys()
 
     def keys_by_sharing(self) -> Sharing:
         """The same keys in four: those that many share, those of one tool, of one caller, of one run."""
@@ -166,10 +173,10 @@ class Store(ABC):
         ...
 
     @abstractmethod
-    def settle(self, claims: Claims, now: float, *, unused: bool, used_tokens: float | None = None) -> None:
+    def settle(self, claims: Claims, now: float, *, unused: bool, used: Used | None = None) -> None:
         """Return the permits; if the grant was not used, also what was spent and has not refilled since.
 
-        `used_tokens` trues the estimate up, None lets it stand: what was reserved too much is given back in
+        `used` trues the estimate up, None lets it stand: what was reserved too much is given back in
         the same way, and what was used beyond it is spent now, whether there is room or not. Call exactly
         once for each grant, with the very claims that were reserved.
         """

@@ -27,6 +27,7 @@ from proxy.core.rounding import NEVER
 from proxy.core.runs import Runs
 from proxy.core.target import Target
 from proxy.core.tools import Tools
+from proxy.core.used import Used
 from proxy.core.verdict import UNUSED, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter, WaitingRoom
 from proxy.core.watch import Watch
@@ -148,22 +149,22 @@ class Gate:
 
     # ── what happens afterwards ─────────────────────────────────────────────────────────────────────
 
-    def settle(self, grant: Grant, outcome: Outcome, now: float, *, used_tokens: float | None = None) -> None:
+    def settle(self, grant: Grant, outcome: Outcome, now: float, *, used: Used | None = None) -> None:
         """End a grant: permits return, breaker and budgets learn, and whoever waited for it is served.
 
-        `used_tokens` is what the call used as its answer told; None lets the estimate stand.
+        `used` is what the call used, as far as anybody knows; None lets the estimate stand.
         """
         if grant.settled:
             raise RuntimeError(f"settled twice: {grant.call!r}")
         grant.settled = True
         target, claims = grant.target, grant.claims
         unused = outcome is UNUSED
-        self.store.settle(claims, now, unused=unused, used_tokens=used_tokens)
+        self.store.settle(claims, now, unused=unused, used=used)
         if claims.dry is not None:
-            self.store.settle(claims.dry, now, unused=unused, used_tokens=used_tokens)
+            self.store.settle(claims.dry, now, unused=unused, used=used)
         self.watch.settled(grant, outcome, now)
         self._emit(Settled(grant.call, target.name, outcome, now - grant.at))
-        came_back = claims.come_back(unused=unused, used_tokens=used_tokens) if self.room.size else _NONE
+        came_back = claims.come_back(unused=unused, used=used) if self.room.size else _NONE
         self._look(target, now, came_back)
 
     def answered(self, grant: Grant, silent_s: float, now: float) -> None:

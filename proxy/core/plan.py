@@ -9,7 +9,7 @@ from proxy.core import dry_run
 from proxy.core.call import Call
 from proxy.core.cap import Cap
 from proxy.core.claims import CALLER, TOOL, Claims
-from proxy.core.policy import TOKENS, BucketPolicy, CallerPolicy, Per, Policy, QuotaPolicy, RoutePolicy
+from proxy.core.policy import REQUESTS, BucketPolicy, CallerPolicy, Per, Policy, QuotaPolicy, RoutePolicy
 from proxy.core.target import Target
 
 ANY_TOOL: Final = "*"
@@ -58,10 +58,10 @@ class Plans:
         sharing, dry = known.keys_by_sharing(), known.dry
         if target.told is not None and (pools := target.told.pools_of(call)):
             sharing = ((*sharing[0], *[pool.key for pool in pools]), *sharing[1:])
-        claims = Claims(known.caps, known.buckets, known.quotas, call.tokens, sharing)
+        claims = Claims(known.caps, known.buckets, known.quotas, call.tokens, sharing, call.estimate)
         claims.on_store_failure = route.on_store_failure
         if dry is not None:
-            claims.dry = Claims(dry.caps, dry.buckets, dry.quotas, call.tokens)
+            claims.dry = Claims(dry.caps, dry.buckets, dry.quotas, call.tokens, None, call.estimate)
         return claims
 
     def forget(self) -> None:
@@ -85,7 +85,7 @@ def claims_of(
         caps.append((Cap(route.cap.key, route.cap.slots, route.cap.slots), route.cap.enforce))
     buckets = _keyed(route.buckets, call, target, route)
     if route.counts_tokens and not call.tokens:
-        buckets = [row for row in buckets if row[1].unit is not TOKENS]
+        buckets = [row for row in buckets if row[1].unit is REQUESTS]
     if call.tool:
         tool = route.tools.get(call.tool) or route.tools.get(ANY_TOOL)
         if tool is not None:
@@ -135,4 +135,4 @@ _RUN: Final = Per.RUN
 _ROUTE: Final = Per.ROUTE
 _MODEL: Final = Per.MODEL
 _UPSTREAM: Final = Per.UPSTREAM
-"""For the speed of `is`, as `policy.TOKENS`."""
+"""For the speed of `is`, as `policy.REQUESTS`."""

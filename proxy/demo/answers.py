@@ -39,7 +39,8 @@ class Answer:
     """An answer and what the ledger should know of the call.
 
     `is_work` says whether the call takes a slot and time. `error_body` renders an error (status, message) in
-    the call's own dialect, for the modes that let it fail.
+    the call's own dialect, for the modes that let it fail. It costs `input_tokens`, and `output_tokens` when
+    all of it is written; `written_tokens` are so far.
     """
 
     __slots__ = (
@@ -47,11 +48,14 @@ class Answer:
         "content_type",
         "error_body",
         "headers",
+        "input_tokens",
         "is_work",
         "model",
+        "output_tokens",
         "status",
         "stream",
         "tool",
+        "written_tokens",
     )
 
     def __init__(
@@ -66,6 +70,7 @@ class Answer:
         is_work: bool = False,
         model: str = "",
         tool: str = "",
+        tokens: tuple[int, int] = (0, 0),
     ) -> None:
         self.error_body = error_body
         self.body = body
@@ -76,6 +81,8 @@ class Answer:
         self.is_work = is_work
         self.model = model
         self.tool = tool
+        self.input_tokens, self.output_tokens = tokens
+        self.written_tokens = 0
 
 
 def failed(error_body: Callable[[int, str], bytes], status: int, message: str, **more: str) -> Answer:

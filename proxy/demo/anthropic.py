@@ -40,6 +40,11 @@ def messages(request: Request, behaviour: Behaviour) -> Answer:
         return failed(error_body, 400, f"The body of the request could not be read: {exc}")
     words = max(0, min(asked.max_tokens, behaviour.stream_events))
     stop = "max_tokens" if words < behaviour.stream_events else "end_turn"
+    given = tokens_of(request.body)
+    cached = behaviour.cached_of(given)
+    read: dict[str, int] = {"input_tokens": given - cached}
+    if cached:  # besides the input, unlike OpenAI
+        read |= {"cache_creation_input_tokens": 0, "cache_read_input_tokens": cached}
     headers = ((b"request-id", b"req_demo_%d" % request.number),)
     message: dict[str, Any] = {
         "id": f"msg_demo{request.number}",
@@ -49,7 +54,7 @@ def messages(request: Request, behaviour: Behaviour) -> Answer:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": tokens_of(request.body), "output_tokens": 0},
+        "usage": read | {"output_tokens": 0},
     }
     if asked.stream:
         return Answer(
@@ -59,12 +64,15 @@ def messages(request: Request, behaviour: Behaviour) -> Answer:
             stream=_stream(message, words, stop),
             is_work=True,
             model=asked.model,
+            tokens=(given, words),
         )
     text = "".join(word(index) for index in range(words))
     message["content"] = [{"type": "text", "text": text}]
     message["stop_reason"] = stop
-    message["usage"] = {"input_tokens": tokens_of(request.body), "output_tokens": words}
-    return Answer(error_body, encode(message), headers=headers, is_work=True, model=asked.model)
+    message["usage"] = read | {"output_tokens": words}
+    return Answer(
+        error_body, encode(message), headers=headers, is_work=True, model=asked.model, tokens=(given, words)
+    )
 
 
 def _event(name: str, fields: dict[str, Any]) -> bytes:

@@ -114,6 +114,7 @@ class DemoUpstream:
             entry.dialect, answer = "rest", tools.call(request, self.behaviour)
         else:
             entry.dialect, answer = "rest", tools.unknown(request, self.behaviour)
+        entry.answered_by(answer)
         entry.model, entry.tool, entry.is_streamed = answer.model, answer.tool, answer.stream is not None
         return answer
 

@@ -67,7 +67,7 @@ class Behaviour:
     `modes` holds for the tools that it names, in place of `mode`: one may hang while the others answer.
     `mcp_sse` frames the answers to MCP calls as an event stream, as most MCP servers do. `limits` are
     those of a provider, told with every answer to a model call (`provider.py`). `tool_bytes` pads
-    the answers of REST tools to at least that size.
+    the answers of REST tools to at least that size. Models tell `cached` of their input as read from a cache.
     """
 
     slots: Count = 8
@@ -82,6 +82,7 @@ class Behaviour:
     mcp_sse: bool = False
     limits: Limits | None = None
     tool_bytes: Annotated[int, Meta(ge=0, le=64 * 1024 * 1024)] = 0
+    cached: Share = 0.0
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Check one field and tell the watchers, so that a waiting or hung call sees the change at once."""
@@ -107,6 +108,10 @@ class Behaviour:
         if isinstance(self.mode, Brownout):
             return max(1, int(self.slots * self.mode.factor))
         return self.slots
+
+    def cached_of(self, tokens: int) -> int:
+        """How many of these tokens of input are told as read from a cache."""
+        return int(tokens * self.cached)
 
     def congestion(self, in_flight: int) -> float:
         """The factor by which times grow with `in_flight` calls: 1 up to the knee.

@@ -15,8 +15,9 @@ async def deliver(wire: Wire, answer: Answer, *, gap_s: float = 0.0, is_cut: boo
     """Send `answer`, or half of it followed by a reset. Raises CallerLeftError."""
     if answer.stream is not None:
         await wire.start(answer.status, [(b"content-type", answer.content_type), *answer.headers])
-        return await _deliver_stream(wire, answer.stream, gap_s, is_cut=is_cut)
+        return await _deliver_stream(wire, answer, answer.stream, gap_s, is_cut=is_cut)
     body = answer.body
+    answer.written_tokens = answer.output_tokens
     if is_cut:
         if body:
             await wire.start(answer.status, _headers(answer.content_type, body, answer.headers))
@@ -56,7 +57,9 @@ async def _send_error(wire: Wire, answer: Answer, status: int, message: str, hea
     await wire.write(body, last=True)
 
 
-async def _deliver_stream(wire: Wire, stream: Stream, gap_s: float, *, is_cut: bool) -> Ending:
+async def _deliver_stream(
+    wire: Wire, answer: Answer, stream: Stream, gap_s: float, *, is_cut: bool
+) -> Ending:
     unsent = stream.head
     for index, event in enumerate(stream.events):
         if index:
@@ -65,6 +68,7 @@ async def _deliver_stream(wire: Wire, stream: Stream, gap_s: float, *, is_cut: b
             await wire.write(unsent + event[: len(event) // 2])
             return await _cut(wire)
         await wire.write(unsent + event)
+        answer.written_tokens += 1
         unsent = b""
     if is_cut:
         await wire.write(unsent + stream.tail[: len(stream.tail) // 2])

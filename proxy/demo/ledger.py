@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, Final
 
+from proxy.demo.answers import Answer
+
 KEPT_ENTRIES: Final = 100_000
 COUNTED_TOOLS: Final = 1_000
 
@@ -28,9 +30,12 @@ class Entry:
 
     `is_work` is true for model and tool calls, which take a slot; a list of models or an MCP handshake is
     answered at once and takes none. `body_bytes` counts what arrived, also of a body that never completed.
+    `input_tokens` and `output_tokens` are what its caller pays for: of a call that was taken up all that it
+    sent, and what of the answer was written, cut or not; of one that failed or was refused nothing.
     """
 
     __slots__ = (
+        "_answer",
         "_header_lines",
         "arrived_at",
         "body_bytes",
@@ -67,6 +72,7 @@ class Entry:
         self.ended_at: float | None = None
         self.status: int | None = None
         self.ending: Ending | None = None
+        self._answer: Answer | None = None
         lines = []
         for name, value in headers:
             if name == b"x-call-id":
@@ -76,6 +82,24 @@ class Entry:
             lines.append(name + b":" + value)
         # One string a request: a list of pairs would hold five times the memory.
         self._header_lines = b"\n".join(lines)
+
+    def answered_by(self, answer: Answer) -> None:
+        """This is what it is answered by."""
+        self._answer = answer
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens that it sent."""
+        return self._answer.input_tokens if self._answer is not None and self._is_paid else 0
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens of its answer that were written so far."""
+        return self._answer.written_tokens if self._answer is not None and self._is_paid else 0
+
+    @property
+    def _is_paid(self) -> bool:
+        return self.ending not in (Ending.FAILED, Ending.REFUSED)
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -90,7 +114,8 @@ class Entry:
     def as_row(self) -> dict[str, Any]:
         """The entry as JSON types, for `GET /_demo/ledger?entries=1`."""
         row = {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
-        return row | {"headers": self.headers}
+        tokens = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
+        return row | tokens | {"headers": self.headers}
 
     def __repr__(self) -> str:
         """As a failing test wants to read it."""

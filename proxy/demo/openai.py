@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -52,7 +52,8 @@ def chat(request: Request, behaviour: Behaviour) -> Answer:
     words = behaviour.stream_events if allowed is None else max(0, min(allowed, behaviour.stream_events))
     finish = "length" if words < behaviour.stream_events else "stop"
     headers = ((b"x-request-id", b"req_demo_%d" % request.number),)
-    usage = _usage(tokens_of(request.body), words)
+    given = tokens_of(request.body)
+    usage = _usage(given, words, behaviour.cached_of(given))
     if asked.stream:
         with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         stream = _stream(request.number, asked.model, words, finish, usage if with_usage else None)
@@ -63,6 +64,7 @@ def chat(request: Request, behaviour: Behaviour) -> Answer:
             stream=stream,
             is_work=True,
             model=asked.model,
+            tokens=(given, words),
         )
     body = encode(
         {
@@ -85,14 +87,15 @@ def chat(request: Request, behaviour: Behaviour) -> Answer:
             "usage": usage,
         }
     )
-    return Answer(error_body, body, headers=headers, is_work=True, model=asked.model)
+    return Answer(error_body, body, headers=headers, is_work=True, model=asked.model, tokens=(given, words))
 
 
-def _usage(prompt: int, completion: int) -> dict[str, int]:
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+def _usage(prompt: int, completion: int, cached: int) -> dict[str, Any]:
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return usage | ({"prompt_tokens_details": {"cached_tokens": cached}} if cached else {})
 
 
-def _stream(number: int, model: str, words: int, finish: str, usage: dict[str, int] | None) -> Stream:
+def _stream(number: int, model: str, words: int, finish: str, usage: dict[str, Any] | None) -> Stream:
     common = (
         f'data: {{"id":"chatcmpl-demo{number}","object":"chat.completion.chunk","created":{int(time.time())},'
         f'"model":{encode(model).decode()},"choices":['

@@ -7,14 +7,12 @@ finding 4): there a member is null where the header has its value.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from proxy.core.advice import Advice
-from proxy.dialects.base import Headers
-from proxy.dialects.bodies import JSON_ERRORS
+from proxy.dialects.base import Ask, Headers
 from proxy.dialects.printable import printable
-from proxy.dialects.tokens import estimate
-from proxy.dialects.usage import ASKED
 
 HEADER: Final = b"x-backpressure-advice"
 
@@ -100,18 +98,13 @@ def final_sentence_of(advice: Advice) -> str:
     return said
 
 
-def output_that_fits(body: bytes, tokens: int) -> int:
-    """How many tokens of output to ask for, that a model call of this body is estimated at `tokens` at most.
+def output_that_fits(ask: Ask, tokens: int, input_tokens: float) -> int:
+    """How many tokens of output to ask for, that a call which sends `input_tokens` costs `tokens` at most.
 
-    0 where none would do, or it states no bound of its output that is known here, so that another may not be
-    either. Asked for `n` answers, each of them may have so many.
+    0 where none would do, or its body states no bound of its output that is known here, so that another may
+    not be either. Asked for several answers, each of them may have so many.
     """
-    try:
-        asked = ASKED.decode(body)
-    except JSON_ERRORS:
-        return 0  # not ours to complain of: the upstream reads it too
-    if asked.max_tokens is None and asked.max_completion_tokens is None and asked.max_output_tokens is None:
+    if ask.allowed is None:
         return 0
-    left = tokens - EDIT_TOKENS - int(estimate(len(body), body, input_only=True))
-    each = left // max(1, asked.n or 1)
+    each = (tokens - EDIT_TOKENS - ceil(input_tokens)) // ask.answers
     return each if each >= LEAST_OUTPUT else 0

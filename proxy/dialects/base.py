@@ -31,9 +31,15 @@ class Ask:
     `ids` are those that wait for an answer, `batch` says that the answer must be an array, and `exempt`
     that the body holds only messages which are never refused for want of room. `parts` are the messages of a
     batch that must be decided one by one, each an ask with its bytes in `raw`; () for any other body.
+
+    For models: `allowed` is the most tokens that each of the `answers` may have, None where the body bounds
+    none. `tells` is whether its stream is to tell its usage, None where it has no `stream_options` at all.
     """
 
-    __slots__ = ("batch", "exempt", "ids", "method", "model", "parts", "raw", "stream", "tool")
+    __slots__ = (
+        "allowed", "answers", "batch", "exempt", "ids", "method", "model", "parts", "raw", "stream", "tells",
+        "tool",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +53,9 @@ class Ask:
         batch: bool = False,
         parts: tuple[Ask, ...] = (),
         raw: bytes = b"",
+        allowed: int | None = None,
+        answers: int = 1,
+        tells: bool | None = None,
     ) -> None:
         self.model = model
         self.tool = tool
@@ -57,6 +66,9 @@ class Ask:
         self.batch = batch
         self.parts = parts
         self.raw = raw
+        self.allowed = allowed
+        self.answers = answers
+        self.tells = tells
 
     def __repr__(self) -> str:
         """Printed by failing tests and by nothing else."""

@@ -20,17 +20,43 @@ JSON_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError
 encode = msgspec.json.Encoder().encode
 
 
+_ABSENT = msgspec.Raw()
+
+
+class _Allowing(msgspec.Struct, gc=False, rename="camel"):
+    max_output_tokens: msgspec.Raw = _ABSENT
+    candidate_count: msgspec.Raw = _ABSENT
+
+
 class _Completion(msgspec.Struct, gc=False):
-    """What OpenAI and Anthropic bodies have in common. Both take null for absent."""
+    """What the bodies of all models' APIs have in common, each number under every name it has. All take null
+    for absent. What is raw is the upstream's to complain of: it must not keep us from reading the rest.
+    """
 
     model: str | None = None
     stream: bool | None = None
+    stream_options: msgspec.Raw = _ABSENT
+    max_tokens: msgspec.Raw = _ABSENT
+    max_completion_tokens: msgspec.Raw = _ABSENT
+    max_output_tokens: msgspec.Raw = _ABSENT
+    max_tokens_to_sample: msgspec.Raw = _ABSENT
+    n: msgspec.Raw = _ABSENT
+    generation: _Allowing | None = msgspec.field(name="generationConfig", default=None)
+
+
+class _StreamOptions(msgspec.Struct, gc=False):
+    include_usage: bool | None = None
+
+
+MOST_ALLOWED = 100_000_000
+"""A body that allows more, or asks for more answers, is taken for one that allows so many."""
 
 
 _COMPLETION = msgspec.json.Decoder(_Completion)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LISTED = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _TEXT = msgspec.json.Decoder(str)
+_STREAM_OPTIONS = msgspec.json.Decoder(_StreamOptions | None)
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -47,9 +73,42 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 
 def read_completion(body: bytes) -> Ask:
-    """Model and stream of an OpenAI or Anthropic request. Raises Malformed."""
+    """Model and stream of a request to a model, and what output it allows. Raises Malformed."""
     asked = decode(_COMPLETION, body)
-    return Ask(model=asked.model or "", stream=bool(asked.stream))
+    bounds = [asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens]
+    bounds.append(asked.max_tokens_to_sample)
+    times = asked.n
+    if asked.generation is not None:
+        bounds.append(asked.generation.max_output_tokens)
+        times = asked.generation.candidate_count
+    allowed = None
+    for bound in bounds:
+        if bound is not _ABSENT and (most := _whole(bound)) is not None:
+            allowed = most
+    return Ask(
+        model=asked.model or "",
+        stream=bool(asked.stream),
+        allowed=allowed,
+        answers=1 if times is _ABSENT else max(1, _whole(times) or 1),
+        tells=None if asked.stream_options is _ABSENT else _tells(asked.stream_options),
+    )
+
+
+def ask_usage(body: bytes, ask: Ask) -> bytes:
+    """The same request for a stream of Chat Completions that tells its usage at its end.
+
+    `ask` is what was read of this very body. All other members keep their bytes and, but for a body that has
+    `stream_options` already, where one given twice is sent once, their place. Raises Malformed.
+    """
+    if ask.tells is None:
+        brace = body.index(b"{") + 1
+        return body[:brace] + b'"stream_options":{"include_usage":true},' + body[brace:]
+    fields = decode(_FIELDS, body)
+    stated = bytes(fields.get("stream_options", b"null"))
+    options = decode(_FIELDS, stated) if stated != b"null" else {}
+    options["include_usage"] = msgspec.Raw(b"true")
+    fields["stream_options"] = msgspec.Raw(encode(options))
+    return encode(fields)
 
 
 def replace_model(body: bytes, model: str) -> bytes:
@@ -89,3 +148,22 @@ def replace_models(body: bytes, renamed: Callable[[str], str]) -> bytes:
 def _rename(fields: dict[str, msgspec.Raw], renamed: Callable[[str], str]) -> None:
     if "model" in fields:
         fields["model"] = msgspec.Raw(encode(renamed(decode(_TEXT, bytes(fields["model"])))))
+
+
+def _whole(raw: msgspec.Raw) -> int | None:
+    """A number of tokens or answers; None where it is none. A negative one is 0."""
+    digits = bytes(raw)
+    if digits.startswith(b"-") and digits[1:].isdigit():
+        return 0
+    if not digits.isdigit():
+        return None
+    return int(digits) if len(digits) <= 9 and int(digits) <= MOST_ALLOWED else MOST_ALLOWED
+
+
+def _tells(raw: msgspec.Raw) -> bool:
+    """Do these `stream_options` ask for the usage?"""
+    try:
+        options = _STREAM_OPTIONS.decode(raw)
+    except JSON_ERRORS:
+        return True  # nothing that could be added to; the upstream will say so
+    return options is not None and bool(options.include_usage)

@@ -100,6 +100,9 @@ def _upstreams(written: dict[str, object]) -> Iterator[Fault]:
         if tls and isinstance(url := upstream.get("url"), str) and url.startswith("http://"):
             yield ("upstreams", name, "tls"), "has no effect on an http:// url; write https://, or remove it"
         yield from _certificates(tls, ("upstreams", name, "tls"))
+        if "ask_usage" in upstream and upstream.get("dialect") in ("anthropic", "mcp", "rest"):
+            dialect = shown(upstream["dialect"])
+            yield ("upstreams", name, "ask_usage"), f"is for dialect openai, and this is {dialect}; remove it"
         classes = classes_of(written)
         for at, lane in enumerate(items(mapping(upstream.get("pause_when")).get("lanes"))):
             if isinstance(lane, str) and classes and lane not in classes:

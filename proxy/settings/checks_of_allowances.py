@@ -102,7 +102,7 @@ def default_burst(allowance: Rate) -> float:
     never pass. Anthropic's own buckets hold as much ("replenished up to your maximum limit"), and OpenAI
     refuses as too large only what is above a whole minute's.
     """
-    return max(1.0, allowance.amount if allowance.unit == "tokens" else allowance.per_s)
+    return max(1.0, allowance.amount if allowance.unit != "requests" else allowance.per_s)
 
 
 def _under_any_tool(stated: list[Stated]) -> Iterator[Fault]:

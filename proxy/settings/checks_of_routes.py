@@ -145,7 +145,7 @@ def _tokens(route: Mapping[str, object], here: Path, dialect: Dialect | None) ->
     for path, buckets in stated:
         for at, each in enumerate(items(buckets)):
             try:
-                in_tokens = rate(mapping(each).get("rate")).unit == "tokens"
+                in_tokens = rate(mapping(each).get("rate")).unit != "requests"
             except WrongValueError:
                 continue
             if in_tokens:

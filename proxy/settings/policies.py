@@ -27,12 +27,13 @@ from proxy.core.policy import (
     Unit,
     UpstreamPolicy,
 )
+from proxy.settings.breakers import BreakerSection
 from proxy.settings.checks_of_allowances import default_burst
 from proxy.settings.concurrency import Slots, UpstreamSlots
 from proxy.settings.pauses import PauseWhen
 from proxy.settings.routes import NEVER, Bucket, Queue, Quota, Route, Tool, ToolBucket, ToolQueue
 from proxy.settings.schema import Callers, Settings
-from proxy.settings.upstreams import BreakerSection, Upstream
+from proxy.settings.upstreams import Upstream
 
 LAST_SHED_AT = 0.5
 """The pressure from which the last class is shed, where the route states none."""

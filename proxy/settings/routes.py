@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from proxy.settings.advise import Advise, Model
+from proxy.settings.breakers import BreakerSection
 from proxy.settings.concurrency import Concurrency
 from proxy.settings.retries import Retries
 from proxy.settings.section import OFF, ON, OptIn, Section
 from proxy.settings.units import BucketRate, Burst, Duration, QuotaWindow, Size
-from proxy.settings.upstreams import BreakerSection
 from proxy.settings.words import (
     Name,
     RoutePath,
@@ -63,10 +63,11 @@ class Bucket(Section):
     rate: BucketRate = Field(
         description=(
             "The average, such as 500 requests/minute or 1 request/3s. Where the dialect knows tokens "
-            "(openai, anthropic, gemini) also 200k tokens/minute: estimated when a call comes, then "
-            "corrected by its answer."
+            "(openai, anthropic, gemini) also 200k tokens/minute, or input tokens and output tokens apart, "
+            "as Anthropic limits them (what is read from its cache counts to neither): estimated when a "
+            "call comes, then corrected by its answer."
         ),
-        examples=["500 requests/minute", "200k tokens/minute"],
+        examples=["500 requests/minute", "200k tokens/minute", "80k output tokens/minute"],
     )
     burst: Burst | None = Field(
         default=None,

@@ -30,7 +30,7 @@ DURATION: Final = rf"^{_NUMBER}(ms|s|m|h|d)$"
 SIZE: Final = rf"^{_NUMBER}(B|KiB|MiB|GiB)$"
 _PER: Final = rf"(?: ?/ ?| per )(?P<period>second|minute|hour|day|[smhd]|{_NUMBER}(?:ms|s|m|h|d))$"
 BURST: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)?$"
-RATE: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)? (?P<unit>requests?|tokens?){_PER}"
+RATE: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)? (?P<unit>requests?|(?:input |output )?tokens?){_PER}"
 FLOOR: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)?(?: (?P<unit>retries|retry))?{_PER}"
 
 
@@ -81,10 +81,13 @@ def size_bytes(value: object) -> int:
 
 
 def rate(value: object) -> Rate:
-    """`500 requests/minute`, `1 request per 3s`, `200k tokens/minute` → a Rate above 0."""
+    """`500 requests/minute`, `1 request per 3s`, `200k tokens/minute`, `8k output tokens/minute` → a Rate
+    above 0."""
     match = _match(RATE, value, "a rate", "a number, a unit and a time, such as 500 requests/minute")
-    if match["unit"].startswith("token"):
-        return replace(_rate(match, value, "token", "tokens", least=0.001), unit="tokens")
+    if "token" in match["unit"]:
+        way = match["unit"].rpartition("token")[0]
+        unit = f"{way}tokens".replace(" ", "_")
+        return replace(_rate(match, value, f"{way}token", f"{way}tokens", least=0.001), unit=unit)
     return _rate(match, value, "request", "requests", least=0.001)
 
 

@@ -6,8 +6,9 @@ from typing import Final
 
 from proxy.core import bucket
 from proxy.core.claims import Claims, Shortfall, Store
-from proxy.core.policy import TOKENS, BucketPolicy
+from proxy.core.policy import REQUESTS, BucketPolicy
 from proxy.core.rounding import NEVER
+from proxy.core.used import Used
 from proxy.core.verdict import Reason
 from proxy.stores.quotas import Quotas
 
@@ -67,7 +68,7 @@ class MemoryStore(Store):
         """What `reserve` would answer; spends nothing."""
         return self._shortfall(claims, now) if self._lacks(claims, now) else None
 
-    def settle(self, claims: Claims, now: float, *, unused: bool, used_tokens: float | None = None) -> None:
+    def settle(self, claims: Claims, now: float, *, unused: bool, used: Used | None = None) -> None:
         """Return the permits, with `unused` whatever else has not come back by itself, and true tokens up."""
         held = self._held
         for key, _ in claims.caps:
@@ -79,8 +80,8 @@ class MemoryStore(Store):
         if claims.receipt is not None:
             if unused:
                 self._refund(claims, claims.receipt, now)
-            elif used_tokens is not None:
-                self._true_up(claims, claims.receipt, used_tokens, now)
+            elif used is not None:
+                self._true_up(claims, claims.receipt, used, now)
 
     def in_flight(self, key: str) -> int:
         """Permits held under one cap."""
@@ -158,12 +159,12 @@ class MemoryStore(Store):
         for (key, quota), window in zip(claims.quotas, receipt.windows, strict=True):
             self._quotas.refund(key, quota, window, now)
 
-    def _true_up(self, claims: Claims, receipt: _Receipt, used_tokens: float, now: float) -> None:
+    def _true_up(self, claims: Claims, receipt: _Receipt, used: Used, now: float) -> None:
         """The estimate was another: the rest comes back, or a debt is made that the next callers wait for."""
-        over = used_tokens - claims.tokens
         for at, (key, policy) in enumerate(claims.buckets):  # `zip(strict=True)` is 2 % of a call
-            if policy.unit is not TOKENS:
+            if policy.unit is REQUESTS:
                 continue
+            over = used.of(policy.unit) - claims.cost(policy)
             if over <= 0:
                 _give_back(receipt.buckets[at], -over, policy, now)
                 continue

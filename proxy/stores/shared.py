@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from proxy.core.cap import Cap
 from proxy.core.claims import Claims, Shortfall, Store
-from proxy.core.policy import TOKENS, BucketPolicy, QuotaPolicy
+from proxy.core.policy import REQUESTS, BucketPolicy, QuotaPolicy
 from proxy.core.rounding import NEVER, ROUNDING_S
+from proxy.core.used import Used
 from proxy.core.verdict import Reason
 from proxy.stores.holdings import Holdings, Slice
 
@@ -45,7 +46,7 @@ class SharedStore(Store):
             return down
         return self._shortfall(claims, now, asks=False)
 
-    def settle(self, claims: Claims, now: float, *, unused: bool, used_tokens: float | None = None) -> None:
+    def settle(self, claims: Claims, now: float, *, unused: bool, used: Used | None = None) -> None:
         """Return the permits, with `unused` whatever else has not come back by itself, and true tokens up."""
         for key, cap in claims.caps:
             permits = self._caps.get(key)
@@ -61,8 +62,8 @@ class SharedStore(Store):
             return
         if unused:
             self._refund(claims, now)
-        elif used_tokens is not None and used_tokens != claims.tokens:
-            self._true_up(claims, used_tokens - claims.tokens, now)
+        elif used is not None:
+            self._true_up(claims, used, now)
 
     def asked(self, claims: Claims, now: float) -> None:
         """Count the demand, by which the ledger is asked for more or less."""
@@ -241,15 +242,17 @@ class SharedStore(Store):
             if quota is not None and quota.ends_at == ends_at:
                 quota.held += 1
 
-    def _true_up(self, claims: Claims, over: float, now: float) -> None:
+    def _true_up(self, claims: Claims, used: Used, now: float) -> None:
         """The estimate was another: the rest comes back, or a debt is made that all replicas wait for."""
         at, _ = claims.receipt
         for key, policy in claims.buckets:
-            if policy.unit is not TOKENS:
+            if policy.unit is REQUESTS:
                 continue
+            cost = claims.cost(policy)
+            over = used.of(policy.unit) - cost
             if over < 0.0:
-                self._give_back(key, policy, -over, claims.tokens, at, now)
-            else:
+                self._give_back(key, policy, -over, cost, at, now)
+            elif over:
                 self.holdings.bucket(key, policy, now).overspend(over, now)
 
     def _give_back(

@@ -61,7 +61,12 @@ _COUNTERS: Final = (
     ("malformed_total", ("route",), "Requests that the route's dialect could not read."),
     ("repeats_held_total", ("route",), "Instant repeats of a cut answer, held for up to a second."),
     ("tokens_estimated_total", ("route",), "Tokens reserved for calls whose answers ended, as estimated."),
-    ("tokens_charged_total", ("route",), "Tokens charged for the same calls: as told, else as estimated."),
+    ("tokens_charged_total", ("route", "kind"), "Tokens charged for the same calls: exact or estimated."),
+    (
+        "tokens_used_total",
+        ("route", "part"),
+        "Tokens that they used: input, cached (read from a cache), output.",
+    ),
     ("connections_ended_total", ("reason",), "Callers' connections that the proxy ended, by why."),
     ("log_lines_suppressed_total", (), "Log lines left out: too many alike within a second."),
     ("log_lines_lost_total", (), "Log lines that could not be written."),

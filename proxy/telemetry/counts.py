@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from proxy.core.survey import OTHERS
+from proxy.core.used import Used
 from proxy.core.verdict import Outcome, Reason
 
 MOST_VALUES: Final = 200
@@ -136,12 +137,32 @@ class Kept:
 
 
 class Tokens:
-    """Tokens of one route's calls: as estimated when they came, and as charged in the end."""
+    """Tokens of one route's calls: as estimated when they came, as charged in the end, and of what kind."""
 
-    __slots__ = ("charged", "estimated")
+    __slots__ = ("cached", "counted", "estimated", "exact", "input", "output")
 
     def __init__(self) -> None:
-        self.estimated = self.charged = 0.0
+        self.estimated = self.exact = self.counted = 0.0
+        self.input = self.output = self.cached = 0.0
+
+    def add(self, estimated: float, used: Used) -> None:
+        """One call ended."""
+        self.estimated += estimated
+        if used.exact:
+            self.exact += used.tokens
+        else:
+            self.counted += used.tokens
+        self.input += used.input
+        self.output += used.output
+        self.cached += used.cached
+
+    def charged(self) -> tuple[tuple[str, float], ...]:
+        """By how they were counted, what rate limits count."""
+        return ("exact", self.exact), ("estimated", self.counted)
+
+    def used(self) -> tuple[tuple[str, float], ...]:
+        """By what they were."""
+        return ("input", self.input), ("cached", self.cached), ("output", self.output)
 
 
 class Lane(NamedTuple):

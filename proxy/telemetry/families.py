@@ -13,7 +13,7 @@ from proxy.core.state import BreakerState, BucketState, CapState, GateState, Sto
 from proxy.core.survey import OTHERS
 from proxy.stores.contact import Phase
 from proxy.telemetry.catalog import CATALOG, PREFIX
-from proxy.telemetry.counts import Flows, Histogram, Labels
+from proxy.telemetry.counts import Flows, Histogram, Labels, Tokens
 
 Row = tuple[tuple[str, ...], float]
 
@@ -46,6 +46,16 @@ def histogram(name: str, rows: Iterable[tuple[tuple[str, ...], Histogram]]) -> H
             bounds = [*map(str, seen.bounds), "+Inf"]
             family.add_metric(labels, list(zip(bounds, counts, strict=True)), seen.sum_s)
     return family
+
+
+def of_tokens(tokens: Mapping[str, Tokens]) -> Iterator[Metric]:
+    """What calls were estimated to cost and did, by route."""
+    each = tokens.items()
+    yield by_label("tokens_estimated_total", {route: row.estimated for route, row in each})
+    charged = [((route, kind), value) for route, row in each for kind, value in row.charged()]
+    yield counter("tokens_charged_total", charged)
+    used = [((route, part), value) for route, row in each for part, value in row.used()]
+    yield counter("tokens_used_total", used)
 
 
 def of_flows(flows: Flows) -> Iterator[Metric]:

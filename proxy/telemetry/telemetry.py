@@ -28,6 +28,7 @@ from proxy.core.events import (
 )
 from proxy.core.state import GateState
 from proxy.core.survey import OTHERS
+from proxy.core.used import Used
 from proxy.core.verdict import FAILED, UNUSED, End, Outcome, Reason
 from proxy.telemetry import exposition, families
 from proxy.telemetry.counts import (
@@ -153,13 +154,12 @@ class Telemetry(Requests):
         """
         self._retries[(self._labels.keep(route), result)] += 1
 
-    def tokens(self, route: str, estimated: float, used: float | None) -> None:
-        """A call whose tokens are counted was relayed; `used` is None where its answer did not tell."""
+    def tokens(self, route: str, estimated: float, used: Used) -> None:
+        """A call whose tokens are counted has ended."""
         tokens = self._tokens.get(route)
         if tokens is None:
             tokens = self._tokens.setdefault(self._labels.keep(route), Tokens())
-        tokens.estimated += estimated
-        tokens.charged += estimated if used is None else used
+        tokens.add(estimated, used)
 
     def kept_shares(self) -> dict[str, float]:
         """By route, the share of the last promises that were kept; without those that made none."""
@@ -217,9 +217,7 @@ class Telemetry(Requests):
         yield from self.of_requests()
         yield families.counter("crashes_total", [((), self._crashes)])
         yield families.counter("retries_total", self._retries.items())
-        tokens = self._tokens.items()
-        yield families.by_label("tokens_estimated_total", {route: each.estimated for route, each in tokens})
-        yield families.by_label("tokens_charged_total", {route: each.charged for route, each in tokens})
+        yield from families.of_tokens(self._tokens)
         yield families.by_label("connections_ended_total", self._ended)
         yield families.counter("log_lines_suppressed_total", [((), self._log.suppressed if self._log else 0)])
         yield families.counter("log_lines_lost_total", [((), self._log.lost if self._log else 0)])

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from proxy.demo import Behaviour, Hang, Ok, Outage
+from proxy.demo import Behaviour, Hang, Ok, Outage, serve_demo
 from tests.app.watching import assert_nothing_is_held, waiting
 from tests.kit.raw import CHAT, connect, head
-from tests.kit.running import before_demo
+from tests.kit.running import before_demo, running
 from tests.kit.waiting import bounded, until
 
 PATH = "/openai/v1/chat/completions"
@@ -136,6 +136,35 @@ async def test_a_call_on_its_way_to_its_upstream_and_back(call, least, late):
         assert ledger.peak_in_flight <= 1 or "other" in ledger.entries[-1].path
         async with connect(proxy.url) as raw:
             assert (await raw.post(PATH)).status == 200
+
+
+async def test_a_stream_that_is_cancelled_is_counted_all_the_same():
+    """What was delivered until then was used, and is charged."""
+    behaviour = Behaviour(latency_s=0.0, event_gap_s=0.005, stream_events=1000)
+    async with AsyncExitStack() as stack:
+        demo = await stack.enter_async_context(serve_demo(behaviour))
+        bucket = "{rate: 1 token/hour, burst: 100k}"
+        route = f"{{name: openai, path: /openai, upstream: openai, buckets: [{bucket}]}}"
+        yaml = f"upstreams: {{openai: {{url: '{demo.url}', dialect: openai}}}}\nroutes: [{route}]\n"
+        proxy = await stack.enter_async_context(running(yaml))
+        wires, pipeline = [], proxy.proxy._pipeline
+        serve, ledger = pipeline.serve, demo.upstream.ledger
+
+        async def serve_and_show(wire: Any) -> None:
+            wires.append(wire)
+            await serve(wire)
+
+        pipeline.serve = serve_and_show
+        async with connect(proxy.url) as raw:
+            await raw.send(post(PATH, STREAMED))
+            await until(lambda: ledger.entries and ledger.entries[-1].output_tokens >= 40)
+            wires[-1].call.cancel()
+            await until(lambda: ledger.entries[-1].ending is not None)
+        await assert_nothing_is_held(proxy)
+        paid = ledger.entries[-1].input_tokens + ledger.entries[-1].output_tokens
+        (row,) = proxy.proxy.state().buckets
+        # What we asked for besides has been counted by the upstream: 41 bytes.
+        assert row.burst - row.level == pytest.approx(paid - 41 // 4, rel=0.1)
 
 
 @LATE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy.dialects.tokens import Meter
+from proxy.dialects.meter import Meter
 from proxy.wire import Wire
 
 

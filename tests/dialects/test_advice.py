@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.advice import Advice
+from proxy.core.costs import Costs
+from proxy.core.used import Estimate
 from proxy.core.verdict import Reason, Refusal
 from proxy.dialects import DIALECTS, dialect_named
 from proxy.dialects.advice import EDIT_TOKENS, LEAST_OUTPUT, output_that_fits
-from proxy.dialects.tokens import estimate
+from proxy.dialects.bodies import read_completion
+from proxy.dialects.estimate import estimate, size_of
 from tests.dialects.chance import steady
 from tests.dialects.refusals import FINAL, HOSTILE, STOPS, header
 from tests.dialects.test_refusal import BY_STATUS, SCANNED, TOOL_CALL
@@ -173,18 +176,17 @@ def test_a_call_that_asks_for_the_output_advised_is_estimated_within_it(
     body: dict[str, object] = {"model": "m", "messages": [{"role": "user", "content": prompt}]}
     body |= {} if n is None else {"n": n}
     first = json.dumps(body | ({} if asked is None else {member: asked})).encode()
-    most = output_that_fits(first, tokens)
+    given = cost(first).input
+    most = output_that_fits(read_completion(first), tokens, given)
     if asked is None:
         assert most == 0, "nor may a bound of another name be known"
         return
     if not most:
-        left = tokens - EDIT_TOKENS - estimate(len(first), first, input_only=True)
-        assert left < LEAST_OUTPUT * (n or 1)
+        assert tokens - EDIT_TOKENS - given < LEAST_OUTPUT * (n or 1)
         return
     second = json.dumps(body | {member: most}, indent=1 if spaced and not prompt else None).encode()
-    assert estimate(len(second), second, input_only=False) <= tokens
+    assert cost(second).tokens <= tokens
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"n": "many"}', b"\xff", b"[" * 100_000])
-def test_what_cannot_be_read_is_given_no_number(body: bytes) -> None:
-    assert output_that_fits(body, 10**6) == 0
+def cost(body: bytes) -> Estimate:
+    return estimate(Costs(), "ann", "m", size_of(body), read_completion(body), input_only=False)

@@ -37,6 +37,7 @@ from proxy.core.policy import (
     Unit,
     UpstreamPolicy,
 )
+from proxy.core.used import Used
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
@@ -236,7 +237,12 @@ class Story:
 
     def settle(self, name: str, outcome: Outcome, used_tokens: float | None = None) -> None:
         """End what was granted; `ends` calls this."""
-        self.gate.settle(self._grants.pop(name), outcome, self.clock(), used_tokens=used_tokens)
+        self.gate.settle(
+            self._grants.pop(name),
+            outcome,
+            self.clock(),
+            used=None if used_tokens is None else Used(used_tokens),
+        )
         self.tell()
 
     def answer(self, name: str) -> None:

@@ -57,9 +57,16 @@ def test_a_bucket_of_tokens_holds_by_default_all_that_its_rate_states() -> None:
     assert bucket("{rate: 200k tokens/minute, per: upstream}").key == "upstream:a/tokens"
 
 
+@pytest.mark.parametrize(("way", "unit"), [("input", Unit.INPUT), ("output", Unit.OUTPUT)])
+def test_tokens_of_one_way_have_counts_of_their_own(way: str, unit: Unit) -> None:
+    found = bucket(f"{{rate: 90k {way} tokens/minute, per: upstream}}")
+    assert (found.key, found.unit, found.burst) == (f"upstream:a/{way}_tokens", unit, 90_000.0)
+    assert found.label == f"90000 {way} tokens/minute"
+
+
 def test_only_a_route_with_a_bucket_of_tokens_counts_them() -> None:
     route = "routes: [{{name: chat, path: /, upstream: a, buckets: [{{rate: 5 {}/s}}]}}]\n"
-    for unit, counts in (("requests", False), ("tokens", True)):
+    for unit, counts in (("requests", False), ("tokens", True), ("output tokens", True)):
         assert policy(UPSTREAM + route.format(unit)).routes["chat"].counts_tokens is counts
 
 

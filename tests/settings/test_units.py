@@ -54,6 +54,8 @@ def test_the_label_of_a_rate_means_the_same_rate(amount: int, seconds: int) -> N
         ("0.5 requests/second", "0.5 requests/second"),
         ("200k tokens/minute", "200000 tokens/minute"),
         ("1 tokens per 3s", "1 token/3s"),
+        ("80k output tokens/minute", "80000 output tokens/minute"),
+        ("1 input token/3s", "1 input token/3s"),
     ],
 )
 def test_a_rate_has_one_label_however_it_is_written(text: str, label: str) -> None:

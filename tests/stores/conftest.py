@@ -10,6 +10,7 @@ from proxy.core.bucket_trade import AT_ONCE_S
 from proxy.core.claims import Claims, Shortfall, Store
 from proxy.core.ledger import Ledger
 from proxy.core.policy import BucketPolicy
+from proxy.core.used import Used
 from proxy.stores.contact import Contact
 from proxy.stores.holdings import Holdings
 from proxy.stores.memory import MemoryStore
@@ -43,8 +44,8 @@ class AtOnce(SharedStore):
         shortfall = super().peek(claims, now)
         return None if shortfall is not None and shortfall.pending else shortfall
 
-    def settle(self, claims: Claims, now: float, *, unused: bool, used_tokens: float | None = None) -> None:
-        super().settle(claims, now, unused=unused, used_tokens=used_tokens)
+    def settle(self, claims: Claims, now: float, *, unused: bool, used: Used | None = None) -> None:
+        super().settle(claims, now, unused=unused, used=used)
         self.holdings._turn_at = now
         self._trip(now)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from proxy.core.cap import Cap
 from proxy.core.claims import Claims, Store
 from proxy.core.policy import BucketPolicy, Per
+from proxy.core.used import Used
 from proxy.core.verdict import Reason
 from proxy.stores.memory import SWEEP_FROM, MemoryStore
 from tests.kit.story import bucket, tokens
@@ -74,13 +75,15 @@ def test_what_was_not_used_comes_back_and_without_a_word_the_estimate_stands(
     store: Store, used: float | None, left: float
 ) -> None:
     requests = bucket(1.0, burst=5.0, key="r")
-    store.settle(reserved(store, 30.0, 0.0, requests), 0.0, unused=False, used_tokens=used)
+    store.settle(
+        reserved(store, 30.0, 0.0, requests), 0.0, unused=False, used=None if used is None else Used(used)
+    )
     assert level(store) == pytest.approx(left)
     assert store.level("r", requests, 0.0) == 4.0, "a request stays a request"
 
 
 def test_what_was_used_beyond_the_estimate_is_a_debt_that_the_next_wait_for(store: Store) -> None:
-    store.settle(reserved(store, 30.0), 0.0, unused=False, used_tokens=180.0)
+    store.settle(reserved(store, 30.0), 0.0, unused=False, used=Used(180.0))
     assert level(store) == 0.0
     told_s = wait_s(store, 10.0)
     assert told_s == pytest.approx(later(store, 9.0))
@@ -88,7 +91,7 @@ def test_what_was_used_beyond_the_estimate_is_a_debt_that_the_next_wait_for(stor
 
 
 def test_a_grant_that_was_not_used_gives_all_back_whatever_else_is_said(store: Store) -> None:
-    store.settle(reserved(store, 30.0), 0.0, unused=True, used_tokens=180.0)
+    store.settle(reserved(store, 30.0), 0.0, unused=True, used=Used(180.0))
     assert level(store) == 100.0
 
 
@@ -98,7 +101,7 @@ def test_only_what_has_not_refilled_yet_comes_back(store: Store) -> None:
     reserved(store, 40.0, now=2.0)
     before = level(store, 2.0)
     assert before == pytest.approx(50.0, abs=1.0)
-    store.settle(early, 2.0, unused=False, used_tokens=5.0)
+    store.settle(early, 2.0, unused=False, used=Used(5.0))
     assert level(store, 2.0) == pytest.approx(before + 10.0)
 
 
@@ -111,13 +114,13 @@ def test_a_debt_finds_a_bucket_that_was_full_and_forgotten() -> None:
         assert store.reserve(other, 100.0 + number) is None
     assert store.bucket_keys("t") == []
     now = 100.0 + 3 * SWEEP_FROM
-    store.settle(early, now, unused=False, used_tokens=50.0)
+    store.settle(early, now, unused=False, used=Used(50.0))
     assert level(store, now) == pytest.approx(80.0)
 
 
 def test_a_bucket_in_debt_is_not_forgotten() -> None:
     store = MemoryStore()
-    store.settle(reserved(store, 30.0), 0.0, unused=False, used_tokens=1e6)
+    store.settle(reserved(store, 30.0), 0.0, unused=False, used=Used(1e6))
     fast = bucket(1000.0, key="f")
     for number in range(3 * SWEEP_FROM):
         assert store.reserve(Claims([], [(f"f|{number}", fast)], []), float(number)) is None
@@ -142,7 +145,7 @@ def test_any_window_that_ends_with_a_grant_holds_no_more_than_burst_and_rate(see
         if held and chance.random() < 0.5:
             row, wanted = held.pop(chance.randrange(len(held)))
             unused, used = chance.random() < 0.2, chance.choice(USED)
-            store.settle(wanted, now, unused=unused, used_tokens=used)
+            store.settle(wanted, now, unused=unused, used=None if used is None else Used(used))
             used = 0.0 if unused else row[1] if used is None else used
             if used > row[1]:
                 rows.append([now, used - row[1]])
@@ -162,5 +165,5 @@ def test_any_window_that_ends_with_a_grant_holds_no_more_than_burst_and_rate(see
 def test_what_proves_unused_in_the_order_it_was_taken_comes_back_whole(costs: list[float]) -> None:
     store = MemoryStore()
     for wanted in [reserved(store, cost, 5.0) for cost in costs]:
-        store.settle(wanted, 5.0, unused=False, used_tokens=0.0)
+        store.settle(wanted, 5.0, unused=False, used=Used(0.0))
     assert level(store, 5.0) == pytest.approx(100.0)

@@ -18,6 +18,7 @@ from proxy.core.events import (
     WouldQueue,
     WouldRefuse,
 )
+from proxy.core.used import Used
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.telemetry.counts import ANSWER_BOUNDS_S, MOST_VALUES, PROMISES, WAIT_BOUNDS_S, Histogram, Kept
 from proxy.telemetry.telemetry import LONGEST_WAIT_S
@@ -205,16 +206,21 @@ def test_what_is_wrong_with_requests_and_reloads_is_counted() -> None:
     told.telemetry.unknown_route()
     told.telemetry.malformed("chat")
     told.telemetry.held("chat")
-    told.telemetry.tokens("chat", 100.0, None)
-    told.telemetry.tokens("chat", 50.0, 30.0)
+    told.telemetry.tokens("chat", 100.0, Used(60.0, 40.0))
+    told.telemetry.tokens("chat", 50.0, Used(12.0, 10.0, 8.0, exact=True))
+    told.telemetry.tokens("chat", 50.0, Used(1.0, 2.0, 8.0, exact=True, cached_is_free=True))
     told.telemetry.reloaded(ok=False, problems="line 3")
     seen = told.scrape()
     assert seen.get("unknown_priority_total", route="chat") == 1
     assert seen.get("unknown_route_total") == 1
     assert seen.get("malformed_total", route="chat") == 1
     assert seen.get("repeats_held_total", route="chat") == 1
-    assert seen.get("tokens_estimated_total", route="chat") == 150
-    assert seen.get("tokens_charged_total", route="chat") == 130
+    assert seen.get("tokens_estimated_total", route="chat") == 200
+    assert seen.get("tokens_charged_total", route="chat", kind="estimated") == 100
+    assert seen.get("tokens_charged_total", route="chat", kind="exact") == 33
+    assert seen.get("tokens_used_total", route="chat", part="input") == 73
+    assert seen.get("tokens_used_total", route="chat", part="cached") == 16
+    assert seen.get("tokens_used_total", route="chat", part="output") == 52
     assert seen.get("config_reloads_total", result="failed") == 1
     assert seen.get("config_reloads_total", result="ok") == 0
     assert seen.get("config_reload_timestamp_seconds", result="failed") == told.wall.now

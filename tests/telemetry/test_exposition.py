@@ -24,6 +24,7 @@ from proxy.core.events import (
     WouldRefuse,
 )
 from proxy.core.state import CapState
+from proxy.core.used import Used
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.stores.contact import Phase
 from proxy.telemetry.catalog import CATALOG, PREFIX
@@ -52,7 +53,7 @@ def told_of_everything() -> Told:
     told.telemetry.malformed("chat")
     told.telemetry.held("chat")
     told.telemetry.retried("chat", "succeeded")
-    told.telemetry.tokens("chat", 100.0, None)
+    told.telemetry.tokens("chat", 100.0, Used(60.0, 40.0))
     told.telemetry.reloaded(ok=True)
     told.telemetry.trip_answered(0.003)
     told.emit(StoreMoved("redis://10.0.0.5:6379/0", "lost", "alone", "why"))

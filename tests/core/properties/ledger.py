@@ -7,8 +7,24 @@ from dataclasses import dataclass
 
 from proxy.core.gate import Grant
 from proxy.core.policy import BucketPolicy, Policy, QuotaPolicy, Unit
+from proxy.core.used import Estimate, Used
 
 GRAIN_S = 1e-5
+
+RESERVED = {Unit.TOKENS: 1.0, Unit.INPUT: 0.75, Unit.OUTPUT: 0.25}
+USED = {Unit.TOKENS: 1.0, Unit.INPUT: 0.5, Unit.OUTPUT: 0.5}
+"""Of a call's tokens, what each unit counts: as it is estimated, and as it turns out."""
+
+
+def estimated(tokens: float) -> Estimate:
+    """What a call of so many tokens is estimated to cost, all of it certain."""
+    given, taken = tokens * RESERVED[Unit.INPUT], tokens * RESERVED[Unit.OUTPUT]
+    return Estimate(given, taken, given, taken)
+
+
+def used_of(tokens: float | None) -> Used | None:
+    """What it used in the end."""
+    return None if tokens is None else Used(tokens * USED[Unit.INPUT], tokens * USED[Unit.OUTPUT])
 
 
 @dataclass
@@ -34,7 +50,7 @@ class Ledger:
         """Write it down and check every promise that a grant could break."""
         self.held.append(grant)
         for key, policy in grant.claims.buckets:
-            cost = grant.call.tokens if policy.unit is Unit.TOKENS else 1.0
+            cost = 1.0 if policy.unit is Unit.REQUESTS else grant.call.tokens * RESERVED[policy.unit]
             self._of_bucket[key].append(Row(grant.at, cost, grant, policy))
             self._check_rate(key, policy)
         for key, quota in grant.claims.quotas:
@@ -55,10 +71,13 @@ class Ledger:
     def _trued_up(self, grant: Grant, used_tokens: float, now: float) -> None:
         for key, policy in grant.claims.buckets:
             rows = self._of_bucket[key]
-            for row in [row for row in rows if row.grant is grant and policy.unit is Unit.TOKENS]:
-                if used_tokens > row.cost:
-                    rows.append(Row(now, used_tokens - row.cost, grant, policy))
-                row.cost = min(row.cost, used_tokens)
+            if policy.unit is Unit.REQUESTS:
+                continue
+            used = used_tokens * USED[policy.unit]
+            for row in [row for row in rows if row.grant is grant]:
+                if used > row.cost:
+                    rows.append(Row(now, used - row.cost, grant, policy))
+                row.cost = min(row.cost, used)
 
     def adopted(self, policy: Policy) -> None:
         """Buckets with other numbers begin a new count; caps that shrank let their holders finish."""

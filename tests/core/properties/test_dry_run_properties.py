@@ -29,6 +29,7 @@ from proxy.core.policy import (
     ToolPolicy,
     UpstreamPolicy,
 )
+from proxy.core.used import Used
 from proxy.core.verdict import Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
@@ -66,7 +67,7 @@ class Side:
         if number in self.running:
             assert isinstance(verdict, Grant)
             self.running.remove(number)
-            self.gate.settle(verdict, outcome, now, used_tokens=used_tokens)
+            self.gate.settle(verdict, outcome, now, used=None if used_tokens is None else Used(used_tokens))
             self.take()
 
     def take(self) -> None:

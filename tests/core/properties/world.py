@@ -19,7 +19,7 @@ from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Outcome, Reason, Refusal
 from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
 from proxy.stores.memory import MemoryStore
-from tests.core.properties.ledger import Ledger
+from tests.core.properties.ledger import RESERVED, Ledger, estimated, used_of
 from tests.core.properties.policies import CALLERS
 from tests.kit.clock import ManualClock
 
@@ -74,6 +74,7 @@ class World:
         self._take()
         self.gate._look(self.gate.targets[upstream], self.now, [])  # what is noticed now is taught by nobody
         before = self.books()
+        call.estimate = estimated(call.tokens) if call.tokens else None
         self.calls.append(call)
         self.upstream_of[id(call)] = upstream
         self.offered, self.is_return = call, self._returns_in_time(call)
@@ -100,7 +101,7 @@ class World:
     def settle(self, grant: Grant, outcome: Outcome, used_tokens: float | None = None) -> None:
         target, took_s = grant.target, self.now - grant.at
         phase, service_s = target.breaker and target.breaker.phase, target.service_s
-        self.gate.settle(grant, outcome, self.now, used_tokens=used_tokens)
+        self.gate.settle(grant, outcome, self.now, used=used_of(used_tokens))
         assert outcome is Outcome.SUCCEEDED or target.service_s == service_s
         if target.breaker is not None and target.breaker.phase == "open" != phase:
             slow = target.policy.breaker is not None and took_s >= target.policy.breaker.slow_call_s
@@ -271,7 +272,8 @@ class World:
 
     def is_too_dear(self, claims: Claims) -> bool:
         """Does it ask for more than a bucket ever holds?"""
-        return any(claims.tokens > policy.burst for _, policy in claims.buckets if policy.unit is Unit.TOKENS)
+        counting = [policy for _, policy in claims.buckets if policy.unit is not Unit.REQUESTS]
+        return any(claims.tokens * RESERVED[policy.unit] > policy.burst for policy in counting)
 
     def is_behind(self, waiter: Waiter) -> bool:
         """Does somebody who is served before this waiter wait for tokens of the same bucket?"""
