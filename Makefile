@@ -1,7 +1,7 @@
 # Every target works in a fresh clone on a machine with Python 3.11 or newer, pip and make. See `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help compile setup run test test-compiled conformance fuzz check load soak replicas simulate simulate-replicas counting decisions compare compare-overload compare-replicas profile constraints clean
+.PHONY: help compile setup run test test-agents clients test-compiled conformance fuzz check load soak replicas simulate simulate-replicas counting decisions compare compare-overload compare-replicas profile constraints clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -23,6 +23,11 @@ COMPILED_STAMP := $(COMPILED)/.compiled
 MEASURE := exec env PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m
 INSTALLED_FUZZ := $(VENV)/.installed-fuzz
 
+# Each real client of tests/clients in an environment of its own: some do not go together, none goes into ours.
+CLIENTS := build/clients
+INSTALLED_CLIENTS := $(CLIENTS)/python/.installed $(CLIENTS)/mcp1/.installed
+AGENTS := build/agents
+
 # Names and versions only: where a package came from is each machine's own business.
 define PINS
 import json, sys
@@ -34,13 +39,14 @@ for pin in sorted(package["name"].lower() + "==" + package["version"] for packag
 endef
 export PINS
 
-# The tests that see the proxy from outside. Four files look inside it, and put their own parts there.
+# The tests that see the proxy from outside. Five files look inside it, and put their own parts there.
 BLACK_BOX := tests/relay tests/app tests/clients tests/process \
 	--ignore=tests/app/test_cancellation.py --ignore=tests/app/test_crash.py --ignore=tests/app/test_served.py \
-	--ignore=tests/app/test_retries_cancelled.py
+	--ignore=tests/app/test_retries_cancelled.py --ignore=tests/clients/test_real_clients.py
 
 # What is passed on: make test PYTEST_ARGS='tests/core -k bucket', make load LOAD_ARGS='--seconds 10', …
 PYTEST_ARGS ?=
+CLIENTS_ARGS ?=
 LOAD_ARGS ?=
 SOAK_ARGS ?=
 REPLICAS_ARGS ?=
@@ -64,9 +70,17 @@ run: $(INSTALLED) ## Start the simulated upstream and the proxy in front of it (
 	@echo "Starting the demo: a simulated upstream and the proxy in front of it"
 	@exec $(BIN)/backpressure demo
 
-test: $(INSTALLED) ## Run the whole test suite
+test: $(INSTALLED) $(INSTALLED_CLIENTS) ## Run the whole test suite, with the real clients of the package index
 	@echo "Running the test suite"
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+test-agents: $(INSTALLED) $(AGENTS)/.installed ## Run the SDKs and agents of npm against the proxy (needs node 20 and npm)
+	@echo "Running the SDKs and agents of npm against the proxy"
+	@BACKPRESSURE_AGENTS=1 $(BIN)/python -m pytest -n auto tests/clients/test_agents.py $(PYTEST_ARGS)
+
+clients: $(INSTALLED) $(INSTALLED_CLIENTS) $(AGENTS)/.installed ## Play every real client and write docs/clients.md (CLIENTS_ARGS='openai litellm')
+	@echo "Playing the real clients and writing docs/clients.md"
+	@$(BIN)/python -m tests.clients.table $(CLIENTS_ARGS)
 
 conformance: $(INSTALLED) ## Run the relay's conformance cases and print the table of them
 	@echo "Running the conformance cases of the relay"
@@ -159,6 +173,20 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+$(CLIENTS)/%/.installed: tests/clients/requirements/%.txt constraints.txt $(INSTALLED)
+	@echo "Installing the clients of $< into $(@D) (once; about a minute)"
+	@test -x $(@D)/bin/python || $(BIN)/python -m venv --without-pip $(@D)
+	@# What is not imported need not be compiled: that is half of the time.
+	@$(PIP) --python $(@D)/bin/python install --quiet --no-compile --requirement $<
+	@touch $@
+
+# Without node or a package the stamp is missing, and the tests say so and leave them out.
+$(AGENTS)/.installed: tests/clients/requirements/agents.txt
+	@echo "Installing the SDKs and agents of $< into $(@D) (once; about a minute)"
+	@mkdir -p $(@D)
+	@if npm install --no-package-lock --no-audit --no-fund --silent --prefix $(@D) $$(cat $<); then touch $@; \
+		else echo "npm or one of its packages is not to be had: they are left out" >&2; fi
 
 $(COMPILED_STAMP): $(INSTALLED) setup.py $(shell find proxy -name '*.py')
 	@echo "Compiling the fast path (about a minute)"

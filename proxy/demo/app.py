@@ -10,7 +10,7 @@ from typing import assert_never
 
 from starlette.types import Receive, Scope, Send
 
-from proxy.demo import anthropic, control, gemini, openai, tools
+from proxy.demo import anthropic, control, gemini, openai, responses, tools
 from proxy.demo.answers import Answer, Request, tokens_of
 from proxy.demo.behaviour import Behaviour, Brownout, Cut, Hang, Ok, Outage, Refuse
 from proxy.demo.delivery import deliver, fail, refuse
@@ -102,6 +102,8 @@ class DemoUpstream:
         request = Request(entry.number, entry.method, path, entry.query, dict(wire.scope["headers"]), body)
         if path == "/v1/chat/completions":
             entry.dialect, answer = "openai", openai.chat(request, self.behaviour)
+        elif path == "/v1/responses":
+            entry.dialect, answer = "openai", responses.respond(request, self.behaviour)
         elif path == "/v1/messages":
             entry.dialect, answer = "anthropic", anthropic.messages(request, self.behaviour)
         elif path == "/v1/models":

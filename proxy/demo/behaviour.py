@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from proxy.demo.calling import ToolCall
 from proxy.demo.provider import Limits
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -68,6 +69,7 @@ class Behaviour:
     `mcp_sse` frames the answers to MCP calls as an event stream, as most MCP servers do. `limits` are
     those of a provider, told with every answer to a model call (`provider.py`). `tool_bytes` pads
     the answers of REST tools to at least that size. Models tell `cached` of their input as read from a cache.
+    `calls` is the tool that the model calls where it is offered, before it answers in words.
     """
 
     slots: Count = 8
@@ -83,6 +85,7 @@ class Behaviour:
     limits: Limits | None = None
     tool_bytes: Annotated[int, Meta(ge=0, le=64 * 1024 * 1024)] = 0
     cached: Share = 0.0
+    calls: ToolCall | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Check one field and tell the watchers, so that a waiting or hung call sees the change at once."""

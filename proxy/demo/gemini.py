@@ -14,6 +14,7 @@ import msgspec
 
 from proxy.demo.answers import EVENT_STREAM, Answer, Request, Stream, encode, failed, tokens_of, word
 from proxy.demo.behaviour import Behaviour
+from proxy.demo.calling import Offer, ToolCall, due
 
 MOST_THOUGHTS: Final = 16
 """Tokens thought before an answer, if the request has a budget for as many."""
@@ -53,12 +54,17 @@ class _Config(msgspec.Struct, rename="camel"):
     thinking_config: _Thinking | None = None
 
 
+class _Tools(msgspec.Struct, rename="camel"):
+    function_declarations: list[Offer] = []
+
+
 class _Content(msgspec.Struct, rename="camel"):
     """What of a request body changes the answer; the rest of it is not looked at."""
 
     contents: list[msgspec.Raw]
     generation_config: _Config | None = None
     cached_content: str | None = None
+    tools: list[_Tools] = []
 
 
 class _Embedding(msgspec.Struct):
@@ -136,6 +142,7 @@ class _Plan(NamedTuple):
     prompt: int
     cached: int
     thoughts: int
+    call: ToolCall | None = None
 
     def usage(self, words: int) -> dict[str, int]:
         """`usageMetadata` after so many words. A part that is none is left out, as Google leaves it out."""
@@ -149,7 +156,10 @@ class _Plan(NamedTuple):
 
     def chunk(self, text: str, words: int, finish: str = "") -> bytes:
         """A GenerateContentResponse."""
-        candidate: dict[str, Any] = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
+        part: dict[str, Any] = {"text": text}
+        if self.call is not None:
+            part = {"functionCall": {"name": self.call.tool, "args": self.call.arguments}}
+        candidate: dict[str, Any] = {"content": {"parts": [part], "role": "model"}, "index": 0}
         if finish:
             candidate["finishReason"] = finish
         return encode(
@@ -171,15 +181,21 @@ def _generated(request: Request, behaviour: Behaviour, asked: Asked) -> Answer:
     budget = config.thinking_config.budget if config.thinking_config else 0
     thoughts = min(max(0, budget), MOST_THOUGHTS, allowed)
     words = min(behaviour.stream_events, allowed - thoughts)
+    call = due(
+        behaviour.calls, [each for tool in body.tools for each in tool.function_declarations], body.contents
+    )
+    if call is not None:
+        words = 1  # all of it in one piece
     prompt = tokens_of(request.body)
     plan = _Plan(
         asked.model,
         request.number,
         words,
-        "MAX_TOKENS" if words < behaviour.stream_events else "STOP",
+        "MAX_TOKENS" if words < behaviour.stream_events and call is None else "STOP",
         prompt,
         prompt // CACHED_SHARE if body.cached_content else 0,
         thoughts,
+        call,
     )
     if asked.verb == "generateContent":
         text = "".join(word(index) for index in range(words))

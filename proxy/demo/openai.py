@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
 from proxy.demo.answers import EVENT_STREAM, Answer, Request, Stream, encode, failed, tokens_of, word
 from proxy.demo.behaviour import Behaviour
+from proxy.demo.calling import Offer, ToolCall, due
 
 _MODELS: Final = ("demo-large", "demo-small")
 _TYPES: Final = {400: "invalid_request_error", 404: "invalid_request_error", 429: "rate_limit_error"}
@@ -29,6 +30,7 @@ class _Chat(msgspec.Struct):
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    tools: list[Offer] | None = None
 
 
 _read_chat = msgspec.json.Decoder(_Chat).decode
@@ -46,17 +48,32 @@ def chat(request: Request, behaviour: Behaviour) -> Answer:
         return failed(error_body, 405, "Use POST.", allow="POST")
     try:
         asked = _read_chat(request.body)
+        call = due(behaviour.calls, asked.tools, asked.messages)
     except msgspec.DecodeError as exc:
         return failed(error_body, 400, f"We could not read the body of your request: {exc}")
     allowed = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
     words = behaviour.stream_events if allowed is None else max(0, min(allowed, behaviour.stream_events))
     finish = "length" if words < behaviour.stream_events else "stop"
+    content: str | None = "".join(word(index) for index in range(words))
+    said: dict[str, Any] = {}
+    if call is not None:
+        words, finish, content, said = (
+            1,
+            "tool_calls",
+            None,
+            {"tool_calls": [_tool_call(request.number, call)]},
+        )
     headers = ((b"x-request-id", b"req_demo_%d" % request.number),)
     given = tokens_of(request.body)
     usage = _usage(given, words, behaviour.cached_of(given))
     if asked.stream:
         with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-        stream = _stream(request.number, asked.model, words, finish, usage if with_usage else None)
+        deltas = (
+            [encode({"tool_calls": [{"index": 0} | said["tool_calls"][0]]}).decode()]
+            if said
+            else (f'{{"content":"{word(index)}"}}' for index in range(words))
+        )
+        stream = _stream(request.number, asked.model, deltas, words, finish, usage if with_usage else None)
         return Answer(
             error_body,
             content_type=EVENT_STREAM,
@@ -77,8 +94,9 @@ def chat(request: Request, behaviour: Behaviour) -> Answer:
                     "index": 0,
                     "message": {
                         "role": "assistant",
-                        "content": "".join(word(index) for index in range(words)),
+                        "content": content,
                         "refusal": None,
+                        **said,
                     },
                     "logprobs": None,
                     "finish_reason": finish,
@@ -95,7 +113,14 @@ def _usage(prompt: int, completion: int, cached: int) -> dict[str, Any]:
     return usage | ({"prompt_tokens_details": {"cached_tokens": cached}} if cached else {})
 
 
-def _stream(number: int, model: str, words: int, finish: str, usage: dict[str, Any] | None) -> Stream:
+def _tool_call(number: int, call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.tool, "arguments": call.as_text()}
+    return {"id": f"call_demo{number}", "type": "function", "function": function}
+
+
+def _stream(
+    number: int, model: str, deltas: Iterable[str], count: int, finish: str, usage: dict[str, Any] | None
+) -> Stream:
     common = (
         f'data: {{"id":"chatcmpl-demo{number}","object":"chat.completion.chunk","created":{int(time.time())},'
         f'"model":{encode(model).decode()},"choices":['
@@ -108,14 +133,14 @@ def _stream(number: int, model: str, words: int, finish: str, usage: dict[str, A
         return (common + choice + end).encode()
 
     def events() -> Iterator[bytes]:
-        for index in range(words):
-            yield chunk(f'{{"content":"{word(index)}"}}')
+        for delta in deltas:
+            yield chunk(delta)
 
     tail = chunk("{}", f'"{finish}"')
     if usage:
         tail += common.encode() + b'],"usage":' + encode(usage) + b"}\n\n"
     head = chunk('{"role":"assistant","content":"","refusal":null}')
-    return Stream(head, events(), words, tail + b"data: [DONE]\n\n")
+    return Stream(head, events(), count, tail + b"data: [DONE]\n\n")
 
 
 def _models() -> bytes:

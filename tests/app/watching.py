@@ -62,3 +62,10 @@ def by_hand(proxy: Running) -> ManualClock:
     turned: Proxy = proxy.proxy
     turned._clock = turned._admission._clock = turned._pipeline._clock = clock
     return clock
+
+
+def forward(proxy: Running, seconds: float) -> None:
+    """From now on the proxy's decisions take it to be this much later. Timers of the queue do not feel it."""
+    before = proxy.proxy._clock
+    turned: Proxy = proxy.proxy
+    turned._clock = turned._admission._clock = turned._pipeline._clock = lambda: before() + seconds

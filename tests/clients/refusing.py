@@ -17,14 +17,27 @@ import httpx
 from proxy.core.verdict import Reason
 from proxy.demo import Behaviour, Hang, Outage
 from tests.app.watching import waiting
+from tests.kit.recording import Exchange
 from tests.kit.running import BREAKER, Running, before_demo
 from tests.kit.waiting import bounded, until
 
 T = TypeVar("T")
 
 KEY = "sk-test"
-PATHS = {"openai": "/openai/v1/chat/completions", "anthropic": "/anthropic/v1/messages"}
+PATHS = {
+    "openai": "/openai/v1/chat/completions",
+    "anthropic": "/anthropic/v1/messages",
+    "gemini": "/gemini/v1beta/models/demo:generateContent",
+    "mcp": "/mcp",
+}
 ASK = {"model": "demo", "max_tokens": 64, "messages": [{"role": "user", "content": "hi"}]}
+ASK_TOOL = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "search", "arguments": {"query": "room"}},
+}
+ASKS = {"mcp": ASK_TOOL, "gemini": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}}
 AT_ONCE = "queue: {size: 0}"
 NO_BREAKER = "breaker: off"
 
@@ -43,7 +56,17 @@ class Crowd:
         sent = {"authorization": f"Bearer {KEY}"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        return await self._client.post(self.proxy.url + PATHS[self.dialect], json=ASK, headers=sent)
+        body = ASKS.get(self.dialect, ASK)
+        return await self._client.post(self.proxy.url + PATHS[self.dialect], json=body, headers=sent)
+
+    async def send(self, heard: Exchange) -> httpx.Response:
+        """A request of another client's, once more."""
+        headers = {
+            name: value for name, value in heard.request.items() if name not in ("host", "content-length")
+        }
+        return await self._client.request(
+            heard.method, self.proxy.url + heard.target, content=heard.body, headers=headers
+        )
 
     def begin(self, call: Coroutine[Any, Any, T] | None = None, **headers: str) -> asyncio.Task[Any]:
         """Start a call, of a client's own or else one of the crowd's."""

@@ -130,9 +130,9 @@ async def test_a_failure_tells_no_time_and_no_retry_once_the_retry_budget_has_no
 
 
 @SDKS
-async def test_the_upstreams_own_refusal_arrives_as_it_was_and_never_opens_the_breaker(sdk):
+async def test_where_it_is_not_heeded_an_upstreams_refusal_arrives_as_it_was_and_opens_no_breaker(sdk):
     behaviour = Behaviour(latency_s=0.0, mode=Refuse(retry_after_s=7.0))
-    upstream = "breaker: {minimum_calls: 2, failure_ratio: 0.5}"
+    upstream = "pace: off\nbreaker: {minimum_calls: 2, failure_ratio: 0.5}"
     async with (
         before_demo(behaviour, upstream=upstream) as proxy,
         client(sdk, proxy, max_retries=0) as asker,

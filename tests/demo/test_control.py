@@ -39,6 +39,7 @@ async def test_the_capacity_is_changed_in_part_and_shown(demo, http):
         "limits": None,
         "tool_bytes": 0,
         "cached": 0.0,
+        "calls": None,
     }
     assert demo.upstream.behaviour == Behaviour(slots=3, latency_s=1, knee=5, event_gap_s=0)
     assert (await http.get("/_demo/capacity")).json() == answer.json()

@@ -19,6 +19,8 @@ TARGETS = [
     "setup",
     "run",
     "test",
+    "test-agents",
+    "clients",
     "check",
     "compile",
     "test-compiled",
@@ -110,3 +112,10 @@ def test_no_file_of_the_packaging_names_a_package_index_or_a_place_of_one_machin
     for name in ("Makefile", "Dockerfile", ".dockerignore", "constraints.txt", ".ci/run"):
         text = (ROOT / name).read_text()
         assert not re.search(r"index-url|find-links|pypi|/home/|/root/|/work/", text), name
+
+
+def test_a_requirement_of_the_real_clients_is_a_name_and_its_versions() -> None:
+    folder = ROOT / "tests" / "clients" / "requirements"
+    for line in (line for file in folder.glob("*.txt") for line in file.read_text().splitlines()):
+        if line != "--constraint ../../../constraints.txt":
+            assert re.fullmatch(r"(@[a-z-]+/)?[a-z0-9.-]+(\[[a-z,]+\])?(~=|@~?)[0-9.]+", line), line
