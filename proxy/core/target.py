@@ -138,6 +138,8 @@ class Target(Guarded):
         """The upstream's own word, with the answer to a call. None where none is heeded."""
         if not self.policy.paced:
             return None
+        if not (word.said or word.refused):
+            return None if self.told is None else self.told.hear_nothing(grant.call)
         if self.told is None:
             if not (word.said or word.holds):
                 return None

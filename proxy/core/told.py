@@ -43,6 +43,10 @@ words of the same."""
 RATE_S: Final = 5.0
 """Over about so long calls are counted, for where a ramp begins."""
 
+MOST_SILENT: Final = 3
+"""So many calls were answered in a row without a word: what was said before is not how it is any more. Who
+has an allowance tells of it with every answer."""
+
 LABEL: Final = "as the upstream says"
 
 
@@ -51,12 +55,13 @@ class Pool:
 
     __slots__ = (
         "_counted", "_counted_at", "_next_at", "_ramp_per_s", "allowances", "held", "held_until", "key",
-        "mixed",
+        "mixed", "silent",
     )  # fmt: skip
 
     def __init__(self, key: str, in_flight: int, now: float) -> None:
         self.key = key
         self.allowances: list[Allowance] = []
+        self.silent = 0  # answers without a word since the last
         self.mixed = 0.0  # how often of late a word was about another whole than the one before
         self.held = 0  # calls in flight
         self.held_until = -NEVER
@@ -72,7 +77,7 @@ class Pool:
             step_s = 1.0 / self._ramp_at(now)
             worst_s = max(self.held_until, self._next_at + kept_s) - now
             worst_s, label = (worst_s, LABEL) if worst_s > ROUNDING_S else (0.0, "")
-        for allowance in self.allowances if self.mixed < MIXED else ():
+        for allowance in self.allowances if self.mixed < MIXED and self.silent < MOST_SILENT else ():
             cost = allowance.cost(call)
             wait_s = allowance.wait_s(cost, self.held + 1, service_s, kept_s, now)
             if wait_s > worst_s:
@@ -190,10 +195,19 @@ class Told:
                     allowance.refund(mark.costs[at], mark.weights[at])
         grant.marks = NO_MARKS
 
+    def hear_nothing(self, call: Call) -> Pool | None:
+        """A call was answered well and without a word. Returns the pool that it went by, if there is one."""
+        pool = self._pools.get(call.pool)
+        if pool is not None:
+            pool.silent += 1
+        return pool
+
     def hear(self, grant: Grant, word: Word, in_flight: int, now: float) -> Pool:
         """What the upstream said with the answer to this call. Returns the pool that it is about."""
         call = grant.call
         pool = self._pool(call, in_flight, now, of_tool=word.tool)
+        if word.said:
+            pool.silent = 0
         mark = next((mark for mark in grant.marks if mark.pool is pool), None)
         names = [allowance.name for allowance in pool.allowances]
         for said in word.said:

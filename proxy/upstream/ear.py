@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from proxy.core.leash import Leash
+from proxy.core.word import Word
 from proxy.upstream.allowance import word_of
 from proxy.upstream.contract import Headers
 
@@ -13,6 +14,8 @@ ENOUGH: Final = 16
 SELDOM: Final = 64
 """An upstream that said nothing with its first answers is listened to with every sixty-fourth, and with each
 429: to read the head of every answer would cost all upstreams what a few need."""
+
+SILENCE: Final = Word([])
 
 TIMES: Final = frozenset({b"retry-after", b"retry-after-ms", b"x-ms-retry-after-ms"})
 
@@ -37,6 +40,8 @@ class Ear:
                 return headers
         word = word_of(status, headers, time.time())
         if word is None:
+            if self.has_heard and 200 <= status < 300:
+                leash.heard(SILENCE)
             return headers
         if word.said or word.holds:
             self.has_heard = True

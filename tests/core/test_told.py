@@ -230,6 +230,28 @@ def test_of_several_models_in_turn_no_balance_is_heeded() -> None:
     assert isinstance(door.ask(), Refusal)
 
 
+def test_who_is_answered_without_a_word_three_times_goes_by_none() -> None:
+    door = Door(size=0)
+    grants = [door.grant() for _ in range(4)]
+    door.hear(grants[0], Said(REQUESTS, 3.0, 60.0, 60.0))
+    for grant in grants[1:]:
+        assert isinstance(door.ask(), Refusal)
+        door.hear(grant)
+    for _ in range(20):
+        door.grant()
+    door.hear(door.grant(), Said(REQUESTS, 0.0, 60.0, 60.0))
+    assert isinstance(door.ask(), Refusal), "it speaks again, and is heard"
+
+
+def test_silence_of_one_whose_word_was_never_heard_is_nothing() -> None:
+    door = Door()
+    door.hear(door.grant())
+    assert door.target.told is None
+    door.hear(door.grant(pool="a"), Said(REQUESTS, 50.0, 60.0, 60.0))
+    door.hear(door.grant(pool="b"))
+    assert len(door.target.told.pools()) == 1
+
+
 def test_a_replica_has_its_share_of_what_all_hear_of() -> None:
     door = Door(size=0)
     told(door, requests(60))
