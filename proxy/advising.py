@@ -13,6 +13,7 @@ from proxy.core.verdict import Kind, Reason, Refusal, kind_of
 from proxy.dialects.advice import output_that_fits
 from proxy.recognise import Arrival, Serving
 from proxy.routing import Advises, Way
+from proxy.settings.costing import counts_tokens
 
 if TYPE_CHECKING:
     from proxy.settings import Settings
@@ -33,8 +34,7 @@ def advises_of(settings: Settings, name: str) -> Advises | None:
     ways = []
     for other in stated.routes:
         route = routes[other]
-        counts_tokens = any(bucket.rate.unit == "tokens" for bucket in route.buckets)
-        ways.append(Way(other, route.path, route.upstream, counts_tokens))
+        ways.append(Way(other, route.path, route.upstream, counts_tokens(settings, route)))
     return Advises(tuple(ways), stated.model or "")
 
 
@@ -79,6 +79,9 @@ def _elsewhere(advises: Advises, call: Call, serving: Serving, now: float) -> st
             tokens=call.tokens if way.counts_tokens else 0.0,
             until=call.until,
         )
+        there.charged = call.charged
+        if way.counts_tokens:
+            there.estimate, there.money, there.price = call.estimate, call.money, call.price
         if gate.checks.has_room(there, gate.targets[way.upstream], now):
             return way.path
     return ""

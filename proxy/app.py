@@ -136,6 +136,10 @@ class Proxy:
             if name not in kept:
                 self._retire(upstream)
 
+    def halt(self, run: str) -> None:
+        """Refuse each further call of a run; those that wait are refused when it is their turn."""
+        self._gate.runs.budgets.halt(run)
+
     def drain(self) -> None:
         """Refuse who waits and who comes from now on."""
         self._admission.drain()

@@ -14,6 +14,7 @@ from proxy.identity import Identity, Standing, fingerprint
 from proxy.routing import Route, Rung, Table, prefix_of
 from proxy.run_names import RunNames
 from proxy.settings import Settings
+from proxy.settings.costing import counts_tokens, is_model_api, prices_of
 from proxy.settings.retries import Retries as RetriesSection
 from proxy.settings.routes import Bucket as BucketSection
 from proxy.settings.routes import Quota as QuotaSection
@@ -26,9 +27,11 @@ from proxy.wire import SMALL_BYTES
 def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
     """The routes, ready to serve."""
     routes = []
+    prices = prices_of(settings)
     for route in settings.routes:
         first = settings.upstreams[route.upstream]
         prefix, names_tool = prefix_of(route.path)
+        priced = prices is not None and is_model_api(settings, route)
         rungs = [Rung(upstreams[route.upstream], asks_usage=first.ask_usage)]
         for rung in route.fallback:
             name = rung.upstream or route.upstream
@@ -45,13 +48,14 @@ def table_of(settings: Settings, upstreams: Mapping[str, Upstream]) -> Table:
                 counts_retries=bool(first.retry_budget),
                 refuse_as=route.mcp.refuse_as,
                 stop_status=route.stop_status,
-                counts_tokens=any(bucket.rate.unit != "requests" for bucket in route.buckets),
-                reads_body=_counts_models(route),
+                counts_tokens=counts_tokens(settings, route),
+                reads_body=_counts_models(route) or priced,
                 retries=_retries(route.retries) if route.retries else None,
                 advises=advises_of(settings, route.name),
                 kept_bytes=_kept_bytes(route, counts_retries=bool(first.retry_budget)),
                 in_body=_in_body(settings, first.dialect),
                 codex="" if first.dialect != "openai" else _CODEX[route.codex_compatibility],
+                prices=prices if priced else None,
             )
         )
     return Table(routes)

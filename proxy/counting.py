@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from proxy.core.call import Call
 from proxy.core.costs import Costs
+from proxy.core.prices import Prices
 from proxy.core.used import Counter, Estimate, Used
 from proxy.core.verdict import Reason
 from proxy.dialects.base import Ask
@@ -28,8 +29,8 @@ class Count(Counter):
     """
 
     __slots__ = (
-        "_answers", "_ask", "_call", "_costs", "_estimate", "_input_only", "_meter", "_size", "_telemetry",
-        "may_ask", "result",
+        "_answers", "_ask", "_call", "_costs", "_estimate", "_input_only", "_meter", "_prices", "_size",
+        "_telemetry", "_upstream", "may_ask", "result",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +41,7 @@ class Count(Counter):
         size: Size,
         ask: Ask | None,
         *,
+        prices: Prices | None,
         input_only: bool,
         may_ask: bool,
     ) -> None:
@@ -50,6 +52,8 @@ class Count(Counter):
         self._ask = ask
         self._answers = 1 if ask is None else ask.answers
         self._input_only = input_only
+        self._prices = prices
+        self._upstream = ""
         self._meter = Meter()
         self.may_ask = may_ask
         self.result: Result | None = None
@@ -65,8 +69,9 @@ class Count(Counter):
         self._call.estimate = self._estimate = again
         self._call.tokens = tokens
 
-    def begin(self, *, asked: bool) -> Meter:
-        """It is sent to an upstream: what reads the answer. `asked`: for its usage, and by us alone."""
+    def begin(self, upstream: str, *, asked: bool) -> Meter:
+        """It is sent to this upstream: what reads the answer. `asked`: for its usage, and by us alone."""
+        self._upstream = upstream
         self._meter = Meter(Remover() if asked else None)
         self.result = None
         return self._meter
@@ -75,6 +80,10 @@ class Count(Counter):
         """What this attempt has used."""
         used = self._counted()
         self._telemetry.tokens(self._call.route, self._estimate.tokens, used)
+        if self._prices is not None:
+            price = self._call.price
+            cost = None if price is None else price.cost_of(used)
+            self._telemetry.spending.paid(self._call.route, self._upstream, self._prices.currency, cost)
         return used
 
     @property

@@ -14,7 +14,16 @@ from proxy.core.cap import UNBOUNDED
 from proxy.core.claims import Claims
 from proxy.core.dry_run import APART
 from proxy.core.plan import claims_of
-from proxy.core.policy import CapPolicy, OnStoreFailure, Policy, QueuePolicy, RoutePolicy, UpstreamPolicy
+from proxy.core.policy import (
+    CapPolicy,
+    OnStoreFailure,
+    Policy,
+    QueuePolicy,
+    RoutePolicy,
+    RunBudgetPolicy,
+    UpstreamPolicy,
+)
+from proxy.core.run_budgets import ANY_CALLER
 from proxy.core.target import Target
 from proxy.dialects.in_body import InBody
 from proxy.identity import Identity, Standing, deadline_s, sdk_says_retry
@@ -69,8 +78,9 @@ def explain(settings: Settings, method: str, path: str, headers: dict[bytes, byt
     for rung in match.route.ladder[1:]:
         yield f"fallback   {rung.upstream.name}" + (f", model {rung.model}" if rung.model else "")
 
-    claims = claims_of(call, target, route, policy.callers)
-    yield from _claims(claims)
+    budget = _budget(call, policy)
+    yield from _claims(claims_of(call, target, route, policy.callers, budget))
+    yield from _run_budget(budget)
     yield from _learnt(target.policy.cap)
     yield from _store(settings.store, route)
     yield _queue(route.queue)
@@ -104,6 +114,25 @@ def _asked(identity: Identity, in_body: InBody | None, headers: dict[bytes, byte
         if identity.asks_urgency(in_body, headers):
             what.append("lane")
         yield f"body       may name another {' and '.join(what)}"
+
+
+def _budget(call: Call, policy: Policy) -> RunBudgetPolicy | None:
+    """That of the call's run."""
+    call.charged = call.run if call.has_run else ""
+    budgets = policy.run_budgets
+    return budgets.get(call.caller, budgets.get(ANY_CALLER)) if call.charged else None
+
+
+def _run_budget(budget: RunBudgetPolicy | None) -> Iterator[str]:
+    """What no store counts of it."""
+    if budget is None:
+        return
+    note = "" if budget.enforce else " (dry run)"
+    wall_s = budget.wall_s if budget.wall_s < float("inf") else None
+    parts = ((wall_s, "{:g}s of time"), (budget.depth, "depth {:g}"), (budget.agents, "{:g} agents"))
+    stated = [words.format(amount) for amount, words in parts if amount is not None]
+    if stated:
+        yield f"run        may have {', '.join(stated)}{note}"
 
 
 def _learnt(cap: CapPolicy) -> Iterator[str]:

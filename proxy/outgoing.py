@@ -44,7 +44,7 @@ def request_of(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
         asked = False
         if count.may_ask and rung.asks_usage and ask is not None and isinstance(body, bytes):
             body, asked = ask_usage(body, ask), True
-        wire.meter = count.begin(asked=asked)
+        wire.meter = count.begin(rung.upstream.name, asked=asked)
     return Request(
         method=wire.method,
         target=rung.upstream.target(rest, wire.query),

@@ -92,9 +92,13 @@ class Arrival:
             self.count.result = result
 
     def goes_to(self, rung: Rung) -> None:
-        """It tries this rung now: by its model it is counted, where models are."""
+        """It tries this rung now: by its model it is counted and paid for, where models are."""
+        call, prices = self.call, self.route.prices
         if self.ask is not None:
-            self.call.model = (rung.model or self.ask.model)[:MOST_MODEL_CHARS]
+            call.model = (rung.model or self.ask.model)[:MOST_MODEL_CHARS]
+        if prices is not None and (estimate := call.estimate) is not None:
+            call.price = price = prices.of(call.model)
+            call.money = 0 if price is None else price.cost(estimate.input, estimate.output)
 
     def repeats(self, trace: Trace | None, headers: dict[bytes, bytes], now: float) -> None:
         """It repeats the call of `trace`; None: none that is known."""
@@ -304,20 +308,16 @@ def _count(wire: Wire, match: Match, arrival: Arrival, repeated: Trace | None, s
     ask, call = arrival.ask, arrival.call
     if ask is not None:
         arrival.goes_to(arrival.route.ladder[0])
+    is_chat = arrival.route.dialect.name == "openai" and match.rest.endswith(ASKABLE)
     count = Count(
         serving.costs,
         serving.telemetry,
         call,
         size_of(wire.body) if ask is not None and wire.body is not None else size_unread(wire.length),
         ask,
+        prices=arrival.route.prices,
         input_only=match.input_only,
-        may_ask=(
-            ask is not None
-            and ask.stream
-            and not ask.tells
-            and arrival.route.dialect.name == "openai"
-            and match.rest.endswith(ASKABLE)
-        ),
+        may_ask=is_chat and ask is not None and ask.stream and not ask.tells,
     )
     if repeated is not None and repeated.tokens and wire.mark is not None and repeated.digest == wire.mark:
         count.cost_as_before(repeated.tokens)

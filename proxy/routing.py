@@ -15,6 +15,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import httptools
 
+from proxy.core.prices import Prices
 from proxy.dialects import Ask, Dialect
 from proxy.dialects.in_body import InBody
 from proxy.upstream import Retries, Upstream
@@ -64,11 +65,12 @@ class Route:
 
     `ladder` holds the first choice and then the fallbacks, which all speak `dialect`. `counts_retries` says
     whether its first upstream has a retry budget, so that repeats must be recognised; `counts_tokens` whether
-    one of its buckets does, so that calls must be estimated and their answers read. `retries` is None where
+    tokens or money are, so that calls must be estimated and their answers read. `retries` is None where
     no call is repeated by us, `advises` where refused callers are told of no other way. `reads_body`: what a
     body asks for is known before its call is decided. `in_body` is what a body may say of its run and
     urgency; None: it is not asked. `codex` says which releases of Codex are refused by an event: "auto" those
-    that need it, "on" all, "" none. Bodies of up to `kept_bytes` are kept whole.
+    that need it, "on" all, "" none. Bodies of up to `kept_bytes` are kept whole. With `prices` calls that
+    cost tokens cost money, too.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Route:
     in_body: InBody | None = None
     codex: str = ""
     kept_bytes: int = 0
+    prices: Prices | None = None
 
 
 class Match(NamedTuple):

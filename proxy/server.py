@@ -84,7 +84,7 @@ async def serving(
     if exposed is not None:
         raise CannotListen(f"cannot listen on {settings.admin.listen} (admin.listen): {exposed}")
     proxy = Proxy(settings, log=log)
-    control = control_app(proxy.state, proxy.telemetry, proxy.not_ready, token, __version__)
+    control = control_app(proxy.state, proxy.telemetry, proxy.not_ready, token, __version__, proxy.halt)
     with contextlib.ExitStack() as sockets:
         at = place or Place(settings.listen, settings.admin.listen)
         data_socket = sockets.enter_context(listening(at.data, "listen", shared=place is not None))

@@ -1,4 +1,4 @@
-"""What operators and their probes ask. It shows, it decides nothing, and it is never shed."""
+"""What operators and their probes ask. It shows; but for the halt of a run it changes nothing. Never shed."""
 
 from proxy.control.app import control_app
 from proxy.control.connection import ControlConnection

@@ -1,4 +1,4 @@
-"""The Starlette app: `/healthz`, `/readyz`, `/metrics`, `/state`, and `/`, which lists them."""
+"""The Starlette app: `/healthz`, `/readyz`, `/metrics`, `/state`, the halt of a run; `/` lists them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ INDEX: Final = {
     "/state": "lanes, caps, buckets and breakers at this instant, as JSON",
 }
 
+CHANGES: Final = {
+    "POST /runs/RUN/halt": "no further call of this run goes, here and until the process ends",
+}
+
+LONGEST_RUN: Final = 128
+"""A caller's name and a hash: 77 characters at most."""
+
 _NOT_STORED: Final = {"cache-control": "no-store"}
 
 
@@ -37,8 +44,11 @@ def control_app(
     readiness: Callable[[], str | None],
     token: str | None,
     version: str,
+    halt: Callable[[str], None],
 ) -> Starlette:
     """The control plane. `readiness` says why no new calls are taken, or None when they are.
+
+    `halt` ends a run, which is named as in `/state`.
 
     With a `token`, all but the two probes ask for it. Before binding a port, ask `check_exposure`.
     Everything runs on the event loop, in no thread: what `/state` and `/metrics` show is one instant.
@@ -64,8 +74,15 @@ def control_app(
     async def state(_: Request) -> Response:
         return _json(gate_state())
 
+    async def halted(request: Request) -> Response:
+        run = request.path_params["run"]
+        if not 0 < len(run) <= LONGEST_RUN:
+            return _json({"error": f"a run's name has up to {LONGEST_RUN} characters"}, status=400)
+        halt(run)
+        return _json({"halted": run})
+
     async def index(_: Request) -> Response:
-        return _json({"backpressure": version, "paths": INDEX})
+        return _json({"backpressure": version, "paths": INDEX, "changes": CHANGES})
 
     app = Starlette(
         routes=[
@@ -74,6 +91,7 @@ def control_app(
             Route("/readyz", readyz),
             Route("/metrics", metrics),
             Route("/state", state),
+            Route("/runs/{run:path}/halt", halted, methods=["POST"]),
         ],
         middleware=[Middleware(RequireToken, token=token, open_paths=OPEN_PATHS)] if token else [],
         exception_handlers={HTTPException: _problem},

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from proxy.core.book import Ticket
+    from proxy.core.prices import Price
     from proxy.core.tools import Tool
     from proxy.core.used import Estimate
 
@@ -20,19 +21,20 @@ class Call:
     those of `paid_model`: what follows a failed attempt on another upstream spends them no second time.
     `agent` is who of the run makes it, and `parent` who made that one: hashes, "" where it is not said.
     `model` is the one it goes to, where its body was read; a fallback may name another. `tokens` is the
-    estimate of what the call costs, where its route has a bucket of tokens; 0.0 for a call that costs none.
-    `estimate` is the same in its parts; None: nobody asks for them. `pool` tells apart calls that go by
-    different allowances of one upstream, by its caller's own key there; "" for all that go by ours. `going`
-    and `apart` are the gate's, from `offer` on: it belongs to a run that is under way; its tool, where that
-    has a queue or a breaker of its own.
+    estimate of what the call costs, where its route counts tokens; 0.0 for a call that costs none.
+    `estimate` is the same in its parts; None: nobody asks for them. `money` is the same by the `price` of
+    its model, in millionths, where its route has prices. `pool` tells apart calls that go by
+    different allowances of one upstream, by its caller's own key there; "" for all that go by ours. `going`,
+    `charged` and `apart` are the gate's, from `offer` on: it belongs to a run that is under way; the run
+    whose budget it spends, "" for none; its tool, where that has a queue or a breaker of its own.
 
     A plain slotted object, not a dataclass: one is made for every request.
     """
 
     __slots__ = (
-        "agent", "apart", "arrived_at", "caller", "deadline", "estimate", "going", "is_retry", "model",
-        "paid", "paid_model", "parent", "pool", "rank", "route", "run", "size", "ticket", "tokens", "tool",
-        "until", "weight",
+        "agent", "apart", "arrived_at", "caller", "charged", "deadline", "estimate", "going", "is_retry",
+        "model", "money", "paid", "paid_model", "parent", "pool", "price", "rank", "route", "run", "size",
+        "ticket", "tokens", "tool", "until", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +79,9 @@ class Call:
         self.until = until
         self.size = size
         self.ticket = ticket
+        self.charged = ""
+        self.money = 0
+        self.price: Price | None = None
 
     @property
     def has_run(self) -> bool:

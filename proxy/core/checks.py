@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.core.advice import Advice
 from proxy.core.call import Call
-from proxy.core.claims import CALLER, Claims, Shortfall, Store, longer
+from proxy.core.claims import Claims, Shortfall, Store, is_own, longer
 from proxy.core.orders import BOOKED, FIRST, RETRY, UNDER_WAY, last_order, order_of
 from proxy.core.plan import Plans
 from proxy.core.policy import REQUESTS, RoutePolicy, Unit
@@ -31,18 +31,20 @@ MOST_AHEAD: Final = 32.0
 class Checks:
     """The checks of one gate. Those that refuse return the refusal, or None."""
 
-    __slots__ = ("_plans", "_promises", "_room", "_store", "routes")
+    __slots__ = ("_budgets", "_plans", "_promises", "_room", "_store", "routes")
 
     def __init__(self, room: WaitingRoom, store: Store, promises: Promises, plans: Plans) -> None:
         self._room = room
         self._store = store
         self._promises = promises
         self._plans = plans
+        self._budgets = plans.budgets
         self.routes: dict[str, RoutePolicy] = {}
 
-    def in_time(self, call: Call, target: Target, now: float) -> Refusal | None:
+    def still_wanted(self, call: Call, target: Target, now: float) -> Refusal | None:
+        """An answer after the deadline is worthless; and a run that is to stop has no use for one."""
         if call.deadline > now:
-            return None
+            return self._budgets.stops(call, now) if self._budgets.any else None
         scope = f"route:{call.route}"
         return self._promises.apart_from(Reason.WAITED_TOO_LONG, scope, 0.0, target.step_s, now)
 
@@ -158,10 +160,16 @@ class Checks:
                 most = min(most, policy.burst if too_dear else self._promises.left(key, policy, now))
             elif policy.unit is not REQUESTS:
                 return 0  # how many of what it sends, and of its answer, is not to be said in one number
+        for _, quota in claims.quotas if too_dear else ():
+            if quota.unit is _TOKENS:
+                most = min(most, quota.amount)
+            elif claims.quota_cost(quota) > max(1, quota.amount):
+                return 0  # nor what would cost little enough
         tokens = int(most)
         if too_dear or tokens < 1:
             return max(0, tokens)
-        smaller = Claims(claims.caps, claims.buckets, claims.quotas, float(tokens), claims.sharing)
+        rows = claims.caps, claims.buckets, claims.quotas
+        smaller = Claims(*rows, float(tokens), claims.sharing, money=claims.money, price=claims.price)
         return tokens if self.lacking(call, target, smaller, now) is None else 0
 
     def has_room(self, call: Call, target: Target, now: float) -> bool:
@@ -272,7 +280,7 @@ class Checks:
         if not waiter.target.flow.is_known:
             return shortfall.wait_s
         call, flow, slots = waiter.call, waiter.target.flow, shortfall.slots
-        own = shortfall.key.startswith(CALLER)
+        own = is_own(shortfall.key)
         behind_s = 0.0
         if own or not flow.is_starved(call.rank, slots, now):  # who is starved has turns of its own
             behind_s = flow.step_of(0, slots, now, own=own) * (ahead - of_class)

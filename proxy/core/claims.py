@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import ceil
 from typing import Any, Final
 
 from proxy.core.cap import Cap
-from proxy.core.policy import REQUESTS, BucketPolicy, OnStoreFailure, Per, QuotaPolicy
+from proxy.core.policy import MONEY, REQUESTS, BucketPolicy, OnStoreFailure, Per, QuotaPolicy
+from proxy.core.prices import Price
 from proxy.core.rounding import NEVER
 from proxy.core.used import Estimate, Used
 from proxy.core.verdict import Reason
@@ -16,6 +18,9 @@ CALLER: Final = "caller:"
 
 TOOL: Final = "tool:"
 """How the key of a cap begins that holds for one tool of a route."""
+
+RUN: Final = "run:"
+"""How the key of a cap begins that holds for one run."""
 
 SHARE: Final = OnStoreFailure.SHARE
 
@@ -27,15 +32,17 @@ class Claims:
     """All that one call needs at once: granted together or not at all.
 
     Each claim pairs the key of the count (`chat/caller/requests|3fa9c1`) with the policy it must satisfy.
-    A claim costs one request, and of a bucket that counts tokens `tokens`, or the part of its `estimate` that
-    the bucket counts. A cap's permit is held until the lease is settled. `receipt` belongs to the store: what
+    A claim costs one request; of a bucket or quota that counts tokens `tokens`, or the part of its `estimate`
+    that it counts; of a quota in money `money`, which is that estimate by the `price` of its model. A cap's
+    permit is held until the lease is settled. `receipt` belongs to the store: what
     it notes at `reserve` to be able to undo it at `settle`. `dry` are the claims in dry run (`dry_run.py`),
     which keep nobody out; None: there are none, or they were not to be had. `on_store_failure` is the route's
     word for when a shared store is out of reach.
     """
 
     __slots__ = (
-        "buckets", "caps", "dry", "estimate", "on_store_failure", "quotas", "receipt", "sharing", "tokens",
+        "buckets", "caps", "dry", "estimate", "money", "on_store_failure", "price", "quotas", "receipt",
+        "sharing", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +53,8 @@ class Claims:
         tokens: float = 0.0,
         sharing: Sharing | None = None,
         estimate: Estimate | None = None,
+        money: int = 0,
+        price: Price | None = None,
     ) -> None:
         self.caps = caps
         self.buckets = buckets
@@ -53,6 +62,8 @@ class Claims:
         self.tokens = tokens
         self.estimate = estimate
         self.sharing = sharing
+        self.money = money
+        self.price = price
         self.receipt: Any = None
         self.dry: Claims | None = None
         self.on_store_failure = SHARE
@@ -63,11 +74,35 @@ class Claims:
             return 1.0
         return self.tokens if self.estimate is None else self.estimate.cost(policy.unit, policy.burst)
 
+    def quota_cost(self, policy: QuotaPolicy) -> int:
+        """What the call costs of a quota, in the quota's unit; whole, as all that quotas count.
+
+        As of a bucket, it is more than the quota holds only where that is certain.
+        """
+        if policy.unit is REQUESTS:
+            return 1
+        estimate = self.estimate
+        if policy.unit is not MONEY:
+            return ceil(self.tokens if estimate is None else estimate.cost(policy.unit, policy.amount))
+        if self.money > policy.amount and estimate is not None and self.price is not None:
+            sure = self.price.cost(estimate.sure_input, estimate.sure_output)
+            return policy.amount if sure <= policy.amount else self.money
+        return self.money
+
+    def quota_over(self, policy: QuotaPolicy, used: Used) -> int:
+        """What the call used of a quota beyond what was reserved; below 0: so much less."""
+        if policy.unit is REQUESTS:
+            return 0
+        if policy.unit is not MONEY:
+            return ceil(used.of(policy.unit)) - self.quota_cost(policy)
+        return 0 if self.price is None else self.price.cost_of(used) - self.quota_cost(policy)
+
     def token_keys(self) -> list[str]:
         """The keys of which each call asks another amount: what one lacks another may find."""
         if not self.tokens:
             return []
-        return [key for key, policy in self.buckets if policy.unit is not REQUESTS]
+        keys = [key for key, policy in self.buckets if policy.unit is not REQUESTS]
+        return keys + [key for key, quota in self.quotas if quota.unit is not REQUESTS]
 
     def keys(self) -> list[str]:
         """Every key asked for."""
@@ -88,6 +123,9 @@ class Claims:
             callers: list[str] = []
             runs: list[str] = []
             for key, _ in self.caps:
+                if key.startswith(RUN):
+                    runs.append(key)
+                    continue
                 (tools if key.startswith(TOOL) else callers if key.startswith(CALLER) else shared).append(key)
             rows: list[tuple[str, Per]] = [(key, policy.per) for key, policy in self.buckets]
             rows += [(key, policy.per) for key, policy in self.quotas]
@@ -106,7 +144,7 @@ class Shortfall:
     """What a reserve lacked. Nothing was spent.
 
     `key` is the claim to wait for: a full cap before an empty bucket, and of several buckets the last to
-    refill; but before all a bucket that can never hold so much (`too_dear`, `wait_s` inf). `wait_s` is the
+    refill; but before all what can never hold so much, or is spent for good (`is_final`). `wait_s` is the
     time until *every* bucket and quota asked for would do; 0.0 when only caps were full, for nobody knows
     when a permit returns. `step_s` is how much later one more call in line would go. Of a full cap, `slots`
     is how many permits it has. `kept`: it is there, but not for this one; after `look_s` it may be, if whom
@@ -140,11 +178,28 @@ class Shortfall:
         self.kept = kept
         self.pending = pending
 
+    @property
+    def is_final(self) -> bool:
+        """Is there no time at which it could be had?"""
+        return self.reason is Reason.TOO_DEAR or self.reason is Reason.RUN_BUDGET_SPENT
+
     def ready_at(self, now: float) -> float:
         """When it is worth trying again; inf for a cap: at a settle, whenever that is; or at an answer."""
         if self.pending or self.reason is Reason.CAP_REACHED:
             return NEVER
         return now + min(self.wait_s, self.look_s)
+
+
+def never(key: str, quota: QuotaPolicy, cost: int) -> Shortfall:
+    """Of a quota that can never hold so much, or of a run's that is spent."""
+    if cost > max(1, quota.amount):  # a single call is not too dear for a count of calls
+        return Shortfall(key, Reason.TOO_DEAR, NEVER, 0.0, quota.label)
+    return Shortfall(key, Reason.RUN_BUDGET_SPENT, NEVER, 0.0, quota.label)
+
+
+def is_own(key: str) -> bool:
+    """Does a cap hold for one caller or run alone, so that what it wants is taken from nobody else?"""
+    return key.startswith((CALLER, RUN))
 
 
 def longer(one: Shortfall, other: Shortfall | None) -> Shortfall:
@@ -197,6 +252,10 @@ class Store(ABC):
     def most(self, key: str, policy: BucketPolicy) -> float:  # noqa: ARG002
         """How much of one bucket this process may have at once: what comes when it has that is lost to it."""
         return policy.burst
+
+    def counted(self, key: str, quota: QuotaPolicy, now: float) -> int | None:  # noqa: ARG002
+        """How much of one quota is spent; None where this process does not know."""
+        return None
 
     def limit_of(self, key: str) -> int | None:  # noqa: ARG002
         """How many permits of one cap are this process's for now; None: all of them."""

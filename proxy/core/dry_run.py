@@ -18,6 +18,7 @@ from proxy.core.cap import UNBOUNDED, Cap
 from proxy.core.claims import Claims, Store, scope_of
 from proxy.core.events import Emit, WouldRefuse
 from proxy.core.policy import BucketPolicy, QuotaPolicy
+from proxy.core.run_budgets import RunBudgets
 from proxy.core.verdict import Reason
 
 APART: Final = "dry run of "
@@ -53,7 +54,14 @@ def claims_in(
 
 
 def rehearse(
-    store: Store, claims: Claims, call: Call, upstream: str, turn: int, now: float, emit: Emit
+    store: Store,
+    claims: Claims,
+    call: Call,
+    upstream: str,
+    turn: int,
+    now: float,
+    emit: Emit,
+    budgets: RunBudgets,
 ) -> None:
     """Decide what is in dry run for a call that was granted all else, and tell if it would not have gone.
 
@@ -69,3 +77,7 @@ def rehearse(
         if not shortfall.pending:  # else nobody knows: no call waits for the answer
             scope = scope_of(shortfall).removeprefix(APART)
             emit(WouldRefuse(call, upstream, shortfall.reason, scope))
+    elif call.charged:
+        budget = budgets.of(call.caller)
+        if budget is not None and not budget.enforce and (spent := budgets.spent(budget, call, now)):
+            emit(WouldRefuse(call, upstream, spent.reason, spent.scope))

@@ -42,8 +42,8 @@ class Gate:
     def __init__(self, policy: Policy, store: Store, machine: Callable[[str], Machine], emit: Emit) -> None:
         self._machine = machine
         self._emit = emit
-        self._plans = Plans()
-        self._runs = Runs()
+        self.runs = Runs()
+        self._plans = Plans(self.runs.budgets)
         self._decided: list[Waiter] = []
         self.watch = Watch(emit)
         self.tools = Tools(machine, self._plans, self.watch)
@@ -71,7 +71,7 @@ class Gate:
         route = self._routes[call.route]
         if route.sets_apart:
             route = self.tools.terms_of(call, target, route, now)
-        call.going = call.has_run and self._runs.under_way(call.run, now)
+        call.going = call.has_run and self.runs.met(call, now)
         self._look(target, now, _NONE)
 
         # The free checks first, cheapest first: nothing is spent before the last of them has passed.
@@ -86,7 +86,7 @@ class Gate:
             if self.room.size:  # what was kept for it is not, from now on
                 self.room.lines.try_again(self._plans.claims_of(call, target, route).keys())
         refusal = (
-            self._checks.in_time(call, target, now)  # an answer after the deadline is worthless
+            self._checks.still_wanted(call, target, now)  # not after its deadline, nor its run's end
             or (None if booked else self._checks.shed(call, target, route, now))  # too full for this class
             or self._checks.recheck(call, target, now)  # upstream down, or retries spent
             or self._checks.brown_out(call, target, now)  # upstream accepts too few
@@ -157,8 +157,9 @@ class Gate:
         if grant.settled:
             raise RuntimeError(f"settled twice: {grant.call!r}")
         grant.settled = True
-        target, claims = grant.target, grant.claims
-        unused = outcome is UNUSED
+        target, claims, unused = grant.target, grant.claims, outcome is UNUSED
+        if unused and grant.call.charged:
+            self.runs.budgets.unused(grant.call)
         self.store.settle(claims, now, unused=unused, used=used)
         if claims.dry is not None:
             self.store.settle(claims.dry, now, unused=unused, used=used)
@@ -177,11 +178,10 @@ class Gate:
 
         Call it once. A waiter that was granted meanwhile is not left: settle its grant as unused.
         """
+        if waiter.waiting or isinstance(waiter.verdict, Refusal):
+            self._emit(Left(waiter.call, waiter.target.name, now - waiter.since))
         if waiter.waiting:
             self.room.leave(waiter)
-            self._emit(Left(waiter.call, waiter.target.name, now - waiter.since))
-        elif isinstance(waiter.verdict, Refusal):
-            self._emit(Left(waiter.call, waiter.target.name, now - waiter.since))
 
     def advance(self, now: float) -> None:
         """Serve whose time has come, and refuse who has waited too long. Call at `next_at`, or any time."""
@@ -238,7 +238,7 @@ class Gate:
             self.room.regroup(now)
             for waiter in self.room.waiters():
                 shortfall = self.store.peek(waiter.claims, now)
-                if shortfall is not None and shortfall.reason is Reason.TOO_DEAR:  # by the new policy
+                if shortfall is not None and shortfall.is_final:  # by the new policy
                     self._decide(waiter, self.promises.short(shortfall, waiter.call, waiter.target, 0.0, now))
             self._serve(self.room.lines.everyone(), now)
 
@@ -256,7 +256,7 @@ class Gate:
                 self._decide(waiter, self._refuse_waiting(Reason.WAITED_TOO_LONG, waiter, now))
                 continue
             # No second look at the pressure: its turn has come, and to shed it now would waste the room.
-            refusal = self._checks.in_time(call, target, now) or self._checks.recheck(call, target, now)
+            refusal = self._checks.still_wanted(call, target, now) or self._checks.recheck(call, target, now)
             if refusal is not None:
                 self._decide(waiter, refusal)
                 continue
@@ -316,8 +316,6 @@ class Gate:
         waited_s: float = 0.0,
     ) -> Grant:
         turn = target.enter(call, now, in_turn=in_turn)
-        if call.has_run:
-            self._runs.admitted(call.run, now)
         if booked:
             self._emit(Returned(call, target.name, admitted=True))
         elif call.ticket is not None:
@@ -325,7 +323,9 @@ class Gate:
             self.room.lines.try_again(claims.keys())  # what was kept for it is not, from now on
         self._emit(Admitted(call, target.name, waited_s))
         if claims.dry is not None or turn == UNCOUNTED:
-            rehearse(self.store, claims, call, target.name, turn, now, self._emit)
+            rehearse(self.store, claims, call, target.name, turn, now, self._emit, self.runs.budgets)
+        if call.has_run:
+            self.runs.granted(call, now)
         grant = Grant(call, target, claims, turn, now, waited_s)
         self.watch.begun(grant)
         return grant

@@ -8,12 +8,21 @@ from typing import Final, TypeVar
 from proxy.core import dry_run
 from proxy.core.call import Call
 from proxy.core.cap import Cap
-from proxy.core.claims import CALLER, TOOL, Claims
-from proxy.core.policy import REQUESTS, BucketPolicy, CallerPolicy, Per, Policy, QuotaPolicy, RoutePolicy
+from proxy.core.claims import CALLER, TOOL, Claims, Sharing
+from proxy.core.policy import (
+    REQUESTS,
+    BucketPolicy,
+    CallerPolicy,
+    Per,
+    Policy,
+    QuotaPolicy,
+    RoutePolicy,
+    RunBudgetPolicy,
+)
+from proxy.core.run_budgets import ANY_CALLER, RunBudgets, cap_of, rows
 from proxy.core.target import Target
 
 ANY_TOOL: Final = "*"
-ANY_CALLER: Final = "*"
 
 NOBODY: Final[Mapping[str, CallerPolicy]] = {}
 
@@ -26,19 +35,20 @@ P = TypeVar("P", BucketPolicy, QuotaPolicy)
 class Plans:
     """The claims of calls, by who asks for what: nearly every call asks for what one before it did.
 
-    `adopt` a policy when it changes.
+    `adopt` a policy when it changes. `budgets` are those of the runs.
     """
 
-    __slots__ = ("_callers", "_known")
+    __slots__ = ("_callers", "_known", "budgets")
 
-    def __init__(self) -> None:
+    def __init__(self, budgets: RunBudgets) -> None:
         self._callers = NOBODY
-        self._known: dict[tuple[str, str, str, str, str, str, bool, bool, bool, bool], Claims] = {}
+        self._known: dict[tuple[object, ...], Claims] = {}
+        self.budgets = budgets
 
     def claims_of(self, call: Call, target: Target, route: RoutePolicy) -> Claims:
         """As the function of this name, with fresh claims that share their rows."""
         pausable = target.pause is not None and call.rank in target.pause.policy.ranks
-        asked = (
+        asked: tuple[object, ...] = (
             call.caller,
             call.run,
             call.tool,
@@ -50,18 +60,22 @@ class Plans:
             call.tokens > 0,
             pausable,
         )
+        budget: RunBudgetPolicy | None = None
+        if call.charged:
+            budget = self.budgets.of(call.caller)
+            asked = (*asked, call.charged, call.is_retry)
         known = self._known.get(asked)
         if known is None:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            known = self._known[asked] = claims_of(call, target, route, self._callers)
+            known = self._known[asked] = claims_of(call, target, route, self._callers, budget)
         sharing, dry = known.keys_by_sharing(), known.dry
         if target.told is not None and (pools := target.told.pools_of(call)):
             sharing = ((*sharing[0], *[pool.key for pool in pools]), *sharing[1:])
-        claims = Claims(known.caps, known.buckets, known.quotas, call.tokens, sharing, call.estimate)
+        claims = _fresh(known, call, sharing)
         claims.on_store_failure = route.on_store_failure
         if dry is not None:
-            claims.dry = Claims(dry.caps, dry.buckets, dry.quotas, call.tokens, None, call.estimate)
+            claims.dry = _fresh(dry, call, None)
         return claims
 
     def forget(self) -> None:
@@ -71,21 +85,36 @@ class Plans:
     def adopt(self, policy: Policy) -> None:
         """The policies have changed."""
         self._callers = policy.callers
+        self.budgets.adopt(policy.run_budgets)
         self._known.clear()
 
 
+def _fresh(known: Claims, call: Call, sharing: Sharing | None) -> Claims:
+    rows = known.caps, known.buckets, known.quotas
+    return Claims(*rows, call.tokens, sharing, call.estimate, call.money, call.price)
+
+
 def claims_of(
-    call: Call, target: Target, route: RoutePolicy, callers: Mapping[str, CallerPolicy] = NOBODY
+    call: Call,
+    target: Target,
+    route: RoutePolicy,
+    callers: Mapping[str, CallerPolicy] = NOBODY,
+    budget: RunBudgetPolicy | None = None,
 ) -> Claims:
-    """Every claim of `call` on its way to `target`, allowances already paid left out."""
+    """Every claim of `call` on its way to `target`, allowances already paid left out.
+
+    `budget` is that of its run, None where it has none.
+    """
     caps = [(target.cap, target.policy.cap.enforce)]
     if target.pause is not None and call.rank in target.pause.policy.ranks:
         caps.insert(0, (target.pause.cap, True))  # first: it is the reason to tell
     if route.cap is not None:
         caps.append((Cap(route.cap.key, route.cap.slots, route.cap.slots), route.cap.enforce))
     buckets = _keyed(route.buckets, call, target, route)
+    quotas = _keyed(route.quotas, call, target, route)
     if route.counts_tokens and not call.tokens:
         buckets = [row for row in buckets if row[1].unit is REQUESTS]
+        quotas = [row for row in quotas if row[1].unit is REQUESTS]
     if call.tool:
         tool = route.tools.get(call.tool) or route.tools.get(ANY_TOOL)
         if tool is not None:
@@ -98,7 +127,24 @@ def claims_of(
     caller = callers.get(call.caller) or callers.get(ANY_CALLER)
     if caller is not None:
         caps.append((Cap(CALLER + call.caller, caller.slots, caller.slots), caller.enforce))
-    return dry_run.claims_in(caps, buckets, _keyed(route.quotas, call, target, route), call.tokens)
+    if budget is not None:
+        return _with_budget(budget, call, caps, buckets, quotas)
+    return dry_run.claims_in(caps, buckets, quotas, call.tokens)
+
+
+def _with_budget(
+    budget: RunBudgetPolicy,
+    call: Call,
+    caps: list[tuple[Cap, bool]],
+    buckets: list[tuple[str, BucketPolicy]],
+    quotas: list[tuple[str, QuotaPolicy]],
+) -> Claims:
+    if budget.slots is not None:
+        caps.append((cap_of(budget.slots, call), budget.enforce))
+    claims = dry_run.claims_in(caps, buckets, quotas + rows(budget, call), call.tokens)
+    if not budget.enforce and claims.dry is None:
+        claims.dry = Claims([], [], [])  # to be looked at, though a store counts nothing of it
+    return claims
 
 
 def _keyed(policies: Iterable[P], call: Call, target: Target, route: RoutePolicy) -> list[tuple[str, P]]:
@@ -111,6 +157,8 @@ def _keyed(policies: Iterable[P], call: Call, target: Target, route: RoutePolicy
             spent = elsewhere
         else:
             spent = call.paid and (per is not _MODEL or call.paid_model == call.model)
+            # Of tokens and money each attempt is charged for what it used, and one that failed for little.
+            spent = spent and (policy.unit is REQUESTS or not isinstance(policy, QuotaPolicy))
         if not spent:
             keyed.append((f"{policy.key}|{_scope(per, call, target)}", policy))
     return keyed

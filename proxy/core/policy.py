@@ -25,12 +25,14 @@ class Per(StrEnum):
 
 
 class Unit(StrEnum):
-    """What a bucket counts: each call as one, or the tokens that it costs, all or those of one way."""
+    """What is counted: each call as one; the tokens that it costs, all or those of one way; by a quota the
+    money."""
 
     REQUESTS = "requests"
     TOKENS = "tokens"
     INPUT = "input_tokens"
     OUTPUT = "output_tokens"
+    MONEY = "money"
 
 
 class OnStoreFailure(StrEnum):
@@ -46,6 +48,7 @@ class OnStoreFailure(StrEnum):
 
 
 REQUESTS: Final = Unit.REQUESTS
+MONEY: Final = Unit.MONEY
 """For the speed of `is`: to read a member from its class costs 110 ns in Python 3.11."""
 
 
@@ -64,7 +67,11 @@ class BucketPolicy:
 
 @dataclass(frozen=True, slots=True)
 class QuotaPolicy:
-    """An allowance per long window: at most `amount` requests in each `window_s`, counted from the first."""
+    """An allowance per long window: at most `amount` of its unit in each `window_s`, counted from the first.
+
+    Money is counted in millionths (`prices.py`). With `lasts` it is what a run may have in all: the window
+    ends `window_s` after the last call that was granted, and who finds it spent is not to come back.
+    """
 
     key: str
     per: Per
@@ -72,6 +79,8 @@ class QuotaPolicy:
     window_s: int
     label: str
     enforce: bool = True
+    unit: Unit = Unit.REQUESTS
+    lasts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,25 @@ class CallerPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RunBudgetPolicy:
+    """What one run may have in all, until it is forgotten `forget_s` after its last call was granted.
+
+    `quotas` are spent by every call, `retries` by those that repeat another. Not more than `slots` calls in
+    flight; `wall_s` from its first call on; not more than `agents` sub-agents, none of them further than
+    `depth` from the agent that the run began with (0: that one alone). None: as many as there are.
+    """
+
+    forget_s: float
+    quotas: tuple[QuotaPolicy, ...] = ()
+    retries: QuotaPolicy | None = None
+    slots: int | None = None
+    wall_s: float = float("inf")
+    depth: int | None = None
+    agents: int | None = None
+    enforce: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamPolicy:
     """What holds for every call to one upstream, whichever route it came by.
 
@@ -219,7 +247,8 @@ class RoutePolicy:
         """Look once, for every call asks."""
         object.__setattr__(self, "scope", self.scope or f"route:{self.name}")
         object.__setattr__(self, "sets_apart", any(tool.is_apart for tool in self.tools.values()))
-        counts_tokens = any(bucket.unit is not REQUESTS for bucket in self.buckets)
+        units = [*(bucket.unit for bucket in self.buckets), *(quota.unit for quota in self.quotas)]
+        counts_tokens = any(unit is not REQUESTS for unit in units)
         object.__setattr__(self, "counts_tokens", counts_tokens)
 
 
@@ -227,10 +256,11 @@ class RoutePolicy:
 class Policy:
     """All of it: what one gate enforces until the next reload. `classes` names the priorities by rank.
 
-    What `callers` says holds over all routes together.
+    What `callers` says holds over all routes together; so do the budgets of the runs of each caller.
     """
 
     classes: tuple[str, ...]
     routes: Mapping[str, RoutePolicy]
     upstreams: Mapping[str, UpstreamPolicy]
     callers: Mapping[str, CallerPolicy] = field(default_factory=dict)
+    run_budgets: Mapping[str, RunBudgetPolicy | None] = field(default_factory=dict)

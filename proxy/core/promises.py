@@ -7,7 +7,7 @@ from typing import Final
 from proxy.core.advice import Advice
 from proxy.core.book import Ticket
 from proxy.core.call import Call
-from proxy.core.claims import CALLER, Claims, Shortfall, Store, longer, scope_of
+from proxy.core.claims import Claims, Shortfall, Store, is_own, longer, scope_of
 from proxy.core.instants import Instants
 from proxy.core.orders import GUARD_SHARE
 from proxy.core.pause import PAUSE
@@ -129,6 +129,9 @@ class Promises:
         """
         if shortfall.reason is Reason.TOO_DEAR:
             return Refusal(Reason.TOO_DEAR, scope_of(shortfall), limit=shortfall.label)
+        if shortfall.reason is Reason.RUN_BUDGET_SPENT:
+            budget = shortfall.key.partition("|")[0].rpartition("/")[2]
+            return Refusal(shortfall.reason, scope_of(shortfall), limit=shortfall.label, budget=budget)
         if shortfall.reason is Reason.STORE_DOWN:
             back_s = shortfall.wait_s if shortfall.wait_s < NEVER else shortfall.step_s
             return self.apart_from(Reason.STORE_DOWN, "store", back_s, 0.0, now)
@@ -158,7 +161,7 @@ class Promises:
         if (again := self._still_told(call, now)) is not None:
             return again
         key, slots = (target.cap.key, 0) if shortfall is None else (shortfall.key, shortfall.slots)
-        own = key.startswith(CALLER)  # all of it is this caller's, and what it wants is taken from nobody
+        own = is_own(key)  # all of it is this caller's, and what it wants is taken from nobody
         step_s = target.flow.turn_s(call, slots, now, own=own)
         # Who waits costs nothing; who is told to come back learns nothing sooner than one call takes.
         earliest_s = max(earliest_s, target.flow.service_s)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from proxy.core.call import Call
+from proxy.core.run_budgets import RunBudgets
+
 PAUSE_S: Final = 120.0
 """A run of which nothing was admitted for so long begins anew: its agent thinks, or has given up."""
 
@@ -17,12 +20,25 @@ MOST: Final = 50_000
 
 
 class Runs:
-    """The runs under way, by when a call of theirs was last admitted."""
+    """The runs under way, by when a call of theirs was last admitted; and what each may have in all."""
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_seen", "budgets")
 
     def __init__(self) -> None:
+        self.budgets = RunBudgets()
         self._seen: OrderedDict[str, float] = OrderedDict()
+
+    def met(self, call: Call, now: float) -> bool:
+        """A call of a run asks: is the run under way? And whose budget does it spend?"""
+        if self.budgets.any:
+            self.budgets.charge(call, now)
+        return self.under_way(call.run, now)
+
+    def granted(self, call: Call, now: float) -> None:
+        """A call of a run was granted."""
+        if call.charged:
+            self.budgets.admitted(call, now)
+        self.admitted(call.run, now)
 
     def admitted(self, run: str, now: float) -> None:
         """A call of `run` was admitted."""

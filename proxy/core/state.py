@@ -162,11 +162,27 @@ class StoreState:
 
 
 @dataclass(frozen=True, slots=True)
+class RunState:
+    """One run and the budget that it has least left of: `used` is the share of it, 1 and more when spent.
+
+    `budget` is its name; `calls` and `agents` are those of this process, which has known the run for `age_s`.
+    """
+
+    run: str
+    budget: str
+    used: float
+    calls: int
+    agents: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class GateState:
     """Everything the gate counts, at one instant.
 
     `store` is None where each process counts for itself. `banner` is what an operator should know, in one
-    sentence; empty when all is as it should be.
+    sentence; empty when all is as it should be. Of the runs with a budget `runs_known` are remembered, and
+    `runs` are the nearest to their end among those that called last.
     """
 
     draining: bool
@@ -180,3 +196,5 @@ class GateState:
     tools: tuple[ToolState, ...] = ()
     store: StoreState | None = None
     banner: str = ""
+    runs: tuple[RunState, ...] = ()
+    runs_known: int = 0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final
 
-from proxy.core.claims import CALLER
+from proxy.core.claims import CALLER, RUN
 from proxy.core.gate import Gate
 from proxy.core.orders import first_order, last_order
-from proxy.core.plan import ANY_CALLER, ANY_TOOL
+from proxy.core.plan import ANY_TOOL
 from proxy.core.policy import BucketPolicy, Per, RoutePolicy
 from proxy.core.pressure import pressure
+from proxy.core.run_budgets import ANY_CALLER
 from proxy.core.state import (
     BucketState,
     CapState,
@@ -18,6 +20,7 @@ from proxy.core.state import (
     LaneState,
     RetryBudgetState,
     RouteState,
+    RunState,
     StoreState,
     ToldState,
     UpstreamState,
@@ -27,6 +30,10 @@ from proxy.core.target import Target
 from proxy.core.told import Pool
 
 OTHERS = "others"
+
+LOOKED_AT: Final = 256
+SHOWN: Final = 20
+"""Of the runs: to look at one costs some microseconds, and the event loop stands still meanwhile."""
 
 UNTOLD: Final[Mapping[str, float]] = {}
 
@@ -68,7 +75,30 @@ def survey(
         tools=tuple(of_tools(gate, now)),
         store=store,
         banner=banner,
+        runs=tuple(nearest_to_their_end(gate, now)),
+        runs_known=len(gate.runs.budgets.records),
     )
+
+
+def nearest_to_their_end(gate: Gate, now: float) -> list[RunState]:
+    """Of the last `LOOKED_AT` runs that called, the `SHOWN` with the least left of one of their budgets."""
+    budgets = gate.runs.budgets
+    found: list[RunState] = []
+    for run in islice(reversed(budgets.records), LOOKED_AT):
+        record = budgets.records[run]
+        budget = budgets.of(record.caller)
+        if budget is None:
+            continue
+        shares = [((now - record.began_at) / budget.wall_s, "wall_time")]
+        shares += [(len(record.agents) / most, "agents") for most in (budget.agents,) if most]
+        for quota in (*budget.quotas, *(each for each in (budget.retries,) if each is not None)):
+            spent = gate.store.counted(f"{quota.key}|{RUN}{run}", quota, now) or 0
+            shares.append((spent / max(1, quota.amount), quota.key.rpartition("/")[2]))
+        used, name = max(shares)
+        if used > 0.0:
+            age_s = now - record.began_at
+            found.append(RunState(run, name, used, record.calls, len(record.agents), age_s))
+    return sorted(found, key=lambda each: each.used, reverse=True)[:SHOWN]
 
 
 def _lanes(gate: Gate, now: float) -> Iterator[LaneState]:

@@ -101,10 +101,11 @@ class Refusal:
     `upstream:openai`. `limit` is its configured value in words (`1 requests/3s`, `8 in flight`), or "".
     `retry_after_s` is exact, in seconds, at most `LONGEST_RETRY_AFTER_S`; None where no time can be told.
     `ticket` is the place booked for then. `come_back` is false where none could be booked: to return by
-    itself would most likely be in vain. `advice` is what else to do, where that is known.
+    itself would most likely be in vain. `advice` is what else to do, where that is known. `budget` is which
+    one of a run is spent (`run_budgets.BUDGETS`).
     """
 
-    __slots__ = ("advice", "come_back", "limit", "reason", "retry_after_s", "scope", "ticket")
+    __slots__ = ("advice", "budget", "come_back", "limit", "reason", "retry_after_s", "scope", "ticket")
 
     def __init__(
         self,
@@ -115,6 +116,7 @@ class Refusal:
         ticket: Ticket | None = None,
         come_back: bool = True,
         advice: Advice | None = None,
+        budget: str = "",
     ) -> None:
         self.reason = reason
         self.scope = scope
@@ -123,6 +125,7 @@ class Refusal:
         self.ticket = ticket
         self.come_back = come_back
         self.advice = advice
+        self.budget = budget
 
     def __repr__(self) -> str:
         """As a test wants to read it."""

@@ -18,7 +18,6 @@ from proxy.dialects.bodies import encode, read_completion, replace_model, replac
 from proxy.dialects.by_status import ByStatus
 from proxy.dialects.paths import last_segment, segments
 from proxy.dialects.refusal import Facts, more_of
-from proxy.dialects.words import WORDS
 
 DOMAIN: Final = "backpressure"
 """`domain` of our ErrorInfo: who gives the reason."""
@@ -169,7 +168,7 @@ def _seconds(facts: Facts) -> str:
 def _sentence(facts: Facts) -> str:
     """The refusal in words. "Please retry in 12.345s." is Google's own way to say it: its SDK reads no
     header, so that Gemini CLI and many callers read the wait from RetryInfo or from these words."""
-    words, more = WORDS[facts.reason], more_of(facts)
+    words, more = facts.words, more_of(facts)
     if not facts.invites:
         return f"{words.fact} {words.advice}{more}"
     return f"{words.fact} Please retry in {_seconds(facts)}. {words.advice}{more}"

@@ -19,7 +19,6 @@ from proxy.dialects.bodies import encode
 from proxy.dialects.jsonrpc import TOOL_CALL, read_messages
 from proxy.dialects.refusal import JSON, Facts, headers_of
 from proxy.dialects.routing_headers import MISMATCH
-from proxy.dialects.words import WORDS
 
 COME_BACK_CODE: Final = -32010
 FINAL_CODE: Final = -32011
@@ -171,7 +170,7 @@ def _members(facts: Facts) -> dict[str, object]:
 
 
 def _text(facts: Facts, ask: Ask | None) -> str:
-    words = WORDS[facts.reason]
+    words = facts.words
     if facts.is_final or not facts.wait_ms:
         more = final_sentence_of(facts.advice) if facts.advice is not None else ""
         return f"{words.fact} {words.tool_advice}{more}"

@@ -13,6 +13,7 @@ from proxy.core.verdict import LONGEST_RETRY_AFTER_S, Kind, Reason, Refusal, kin
 from proxy.dialects.advice import add_header, final_sentence_of, members, sentence_of, without_values
 from proxy.dialects.base import Headers
 from proxy.dialects.printable import printable
+from proxy.dialects.run_words import RUN_WORDS
 from proxy.dialects.words import WORDS
 
 JSON: Final = b"application/json"
@@ -84,7 +85,7 @@ class Facts:
 
     __slots__ = (
         "advice", "comes_back", "header", "is_final", "kind", "limit", "reason", "scope", "status",
-        "wait_ms", "wait_s",
+        "wait_ms", "wait_s", "words",
     )  # fmt: skip
 
     def __init__(self, refusal: Refusal) -> None:
@@ -92,6 +93,7 @@ class Facts:
         manner = _MANNERS[refusal.reason]
         self.kind, self.status, self.is_final, default_wait_s, self.header, advice = manner
         self.advice = refusal.advice or advice
+        self.words = (RUN_WORDS.get(refusal.budget) if refusal.budget else None) or WORDS[refusal.reason]
         self.comes_back = refusal.come_back
         self.scope = printable(refusal.scope)
         self.limit = printable(refusal.limit)
@@ -158,7 +160,7 @@ def sentence(facts: Facts) -> str:
     "Please try again in Ns." is what Codex reads the wait from (clients.md, finding 5), and what OpenCode
     repeats a call for (finding 4): it is not said where no place is kept for then.
     """
-    words, more = WORDS[facts.reason], more_of(facts)
+    words, more = facts.words, more_of(facts)
     if not facts.invites:
         return f"{words.fact} {words.advice}{more}"
     return f"{words.fact} Please try again in {facts.wait_s}s. {words.advice}{more}"

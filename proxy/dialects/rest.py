@@ -8,7 +8,6 @@ from proxy.core.verdict import Refusal
 from proxy.dialects.base import Ask, Malformed
 from proxy.dialects.by_status import ByStatus
 from proxy.dialects.refusal import Facts, sentence
-from proxy.dialects.words import WORDS
 
 
 class Rest(ByStatus):
@@ -29,7 +28,7 @@ class Rest(ByStatus):
         """
         problem: dict[str, object] = {
             "type": f"urn:backpressure:{facts.reason}",
-            "title": WORDS[facts.reason].fact,
+            "title": facts.words.fact,
             "detail": sentence(facts),
         }
         if not facts.is_final:

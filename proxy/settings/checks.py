@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from proxy.settings import words
 from proxy.settings.checks_of_allowances import allowance_faults
 from proxy.settings.checks_of_identity import identity_faults
+from proxy.settings.checks_of_money import money_faults
 from proxy.settings.checks_of_routes import route_faults
 from proxy.settings.concurrency import Adaptive
 from proxy.settings.document import Document
@@ -35,6 +36,7 @@ def note_contradictions(document: Document) -> None:
         *_upstreams(written),
         *route_faults(document),
         *allowance_faults(document),
+        *money_faults(document),
     ):
         document.fault(path, message)
 

@@ -13,7 +13,7 @@ from proxy.settings.environment import WrongValueError, shown
 from proxy.settings.nearest import advice
 from proxy.settings.problems import Path
 from proxy.settings.routes import pressure
-from proxy.settings.units import rate
+from proxy.settings.units import rate, window
 from proxy.settings.written import classes_of, items, mapping, repeated
 
 Fault = tuple[Path, str]
@@ -136,9 +136,19 @@ def _with_tools_in(where: str) -> str:
 
 
 def _tokens(route: Mapping[str, object], here: Path, dialect: Dialect | None) -> Iterator[Fault]:
-    """Tokens are counted where the dialect says what a call costs."""
+    """Tokens, and money by them, are counted where the dialect says what a call costs."""
     if dialect is None or dialect.is_model_api:
         return
+    for at, each in enumerate(items(route.get("quotas"))):
+        try:
+            in_requests = window(mapping(each).get("allow")).unit == "requests"
+        except WrongValueError:
+            continue
+        if not in_requests:
+            yield (
+                (*here, "quotas", at, "allow"),
+                f"calls of the dialect {dialect.name} cost no tokens that anybody tells; write requests",
+            )
     stated = [((*here, "buckets"), route.get("buckets"))]
     for name, tool in mapping(route.get("tools")).items():
         stated.append(((*here, "tools", name, "buckets"), mapping(tool).get("buckets")))

@@ -12,11 +12,6 @@ from proxy.settings.json_schema import example_of, homes_of, known_keys
 from proxy.settings.nearest import nearest
 from proxy.settings.problems import Path, dotted
 
-LATER: Final = {
-    "prices": "remove it; buckets and quotas count requests",
-}
-"""Keys of later releases, and what to write until then."""
-
 _NEEDED: Final = {
     "model_type": "a mapping is needed here; write keys below it, such as `key: value`",
     "model_attributes_type": "a mapping is needed here; write keys below it, such as `key: value`",
@@ -54,8 +49,6 @@ def _words(detail: ErrorDetails, path: Path) -> str:
 
 def _unknown(path: Path) -> str:
     key = str(path[-1])
-    if key in LATER:
-        return f"is not built yet in this release; {LATER[key]}"
     known = known_keys(path[:-1])
     if guess := nearest(key, known):
         return f'unknown key; did you mean "{guess}"?'

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.core.plan import ANY_CALLER
 from proxy.core.policy import (
     AdaptivePolicy,
     BreakerPolicy,
@@ -23,15 +22,19 @@ from proxy.core.policy import (
     QuotaPolicy,
     RetryBudgetPolicy,
     RoutePolicy,
+    RunBudgetPolicy,
     ToolPolicy,
     Unit,
     UpstreamPolicy,
 )
+from proxy.core.prices import MICRO
+from proxy.core.run_budgets import ANY_CALLER
 from proxy.settings.breakers import BreakerSection
 from proxy.settings.checks_of_allowances import default_burst
 from proxy.settings.concurrency import Slots, UpstreamSlots
 from proxy.settings.pauses import PauseWhen
 from proxy.settings.routes import NEVER, Bucket, Queue, Quota, Route, Tool, ToolBucket, ToolQueue
+from proxy.settings.run_budget import run_budget_policy
 from proxy.settings.schema import Callers, Settings
 from proxy.settings.upstreams import Upstream
 
@@ -47,6 +50,7 @@ def to_policy(settings: Settings) -> Policy:
         routes={route.name: _route(route, classes) for route in settings.routes},
         upstreams={name: _upstream(name, upstream, classes) for name, upstream in settings.upstreams.items()},
         callers=_callers(settings.callers),
+        run_budgets=_run_budgets(settings.callers),
     )
 
 
@@ -78,6 +82,16 @@ def _callers(callers: Callers) -> dict[str, CallerPolicy]:
         for name, concurrency in stated.items()
         if concurrency is not None
     }
+
+
+def _run_budgets(callers: Callers) -> dict[str, RunBudgetPolicy | None]:
+    """By caller; empty where no run has one. Who is known and says nothing has that of the default."""
+    stated = {ANY_CALLER: callers.default.run_budget} | {
+        caller.name: caller.run_budget for caller in callers.known if "run_budget" in caller.model_fields_set
+    }
+    if all(budget is None for budget in stated.values()):
+        return {}
+    return {name: None if budget is None else run_budget_policy(budget) for name, budget in stated.items()}
 
 
 def _upstream(name: str, upstream: Upstream, classes: Sequence[str]) -> UpstreamPolicy:
@@ -185,13 +199,16 @@ def _bucket(bucket: Bucket | ToolBucket, key: str) -> BucketPolicy:
 
 
 def _quota(quota: Quota, route: Route) -> QuotaPolicy:
-    window_s = int(quota.allow.period_s)
+    window_s, unit = int(quota.allow.period_s), Unit(quota.allow.unit)
+    kind = "quota" if unit is Unit.REQUESTS else f"quota/{unit}"
+    amount = quota.allow.amount * MICRO if unit is Unit.MONEY else quota.allow.amount
     here = f"upstream:{route.upstream}" if quota.per == "upstream" else f"route:{route.name}/{quota.per}"
     return QuotaPolicy(
-        key=f"{here}/quota/{window_s}s",
+        key=f"{here}/{kind}/{window_s}s",
         per=Per(quota.per),
-        amount=int(quota.allow.amount),
+        amount=round(amount),
         window_s=window_s,
         label=quota.allow.label,
         enforce=quota.enforce,
+        unit=unit,
     )

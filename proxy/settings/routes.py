@@ -101,7 +101,13 @@ class ToolBucket(Section):
 class Quota(Section):
     """An allowance per long window, counted from its first call."""
 
-    allow: QuotaWindow = Field(description="Such as 10000 requests/day.", examples=["10000 requests/day"])
+    allow: QuotaWindow = Field(
+        description=(
+            "Such as 10000 requests/day. Where the dialect knows tokens also 5M tokens/day, and with prices "
+            "10 USD/day: reserved by estimate when a call comes, then corrected by its answer."
+        ),
+        examples=["10000 requests/day", "5M tokens/day"],
+    )
     per: Per = Field(default="route", description="Whose allowance it is, as for buckets.")
     enforce: Switch = Field(default=True, description=DRY_RUN)
 

@@ -12,7 +12,9 @@ from proxy.settings.concurrency import Concurrency
 from proxy.settings.environment import WrongValueError
 from proxy.settings.hints import Hint
 from proxy.settings.inbound import CallerConnections, Forwarded, Headers
+from proxy.settings.money import Prices
 from proxy.settings.routes import Route
+from proxy.settings.run_budget import RunBudgetOrOff
 from proxy.settings.runs import Runs
 from proxy.settings.section import Section
 from proxy.settings.store import WhereCounted
@@ -97,6 +99,14 @@ class CallerDefaults(Section):
             "Off unless stated, as nginx's limit_conn. Those who name themselves by no header are one caller."
         ),
     )
+    run_budget: RunBudgetOrOff = Field(
+        default=None,
+        description=(
+            "What each of a caller's runs may have in all, over all routes. Off unless stated. Calls that "
+            "name no run have none."
+        ),
+        examples=[{"calls": 500, "wall_time": "2h"}],
+    )
 
 
 class KnownCaller(Section):
@@ -116,6 +126,11 @@ class KnownCaller(Section):
     concurrency: Concurrency | None = Field(
         default=None,
         description="Its calls in flight at once, over all routes. Default: that of callers.default.",
+    )
+    run_budget: RunBudgetOrOff = Field(
+        default=None,
+        description="What each of its runs may have in all. Default: that of callers.default; off: all.",
+        examples=[{"calls": 2000, "money": "20 USD"}],
     )
 
 
@@ -168,6 +183,13 @@ class Settings(Section):
     )
     forwarded: Forwarded = Field(
         default_factory=Forwarded, description="Whose X-Forwarded headers are believed."
+    )
+    prices: Prices | None = Field(
+        default=None,
+        description=(
+            "What models cost: for quotas and run_budgets in money, and for metrics. With prices, the bodies "
+            "of calls that cost tokens are read for the model's name, and refused above `peek`."
+        ),
     )
     upstreams: Annotated[dict[Name, Upstream], AtLeastOne()] = Field(
         description="What stands behind the proxy, by name.",

@@ -30,18 +30,23 @@ DURATION: Final = rf"^{_NUMBER}(ms|s|m|h|d)$"
 SIZE: Final = rf"^{_NUMBER}(B|KiB|MiB|GiB)$"
 _PER: Final = rf"(?: ?/ ?| per )(?P<period>second|minute|hour|day|[smhd]|{_NUMBER}(?:ms|s|m|h|d))$"
 BURST: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)?$"
+WINDOW: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)? (?P<unit>requests?|tokens?|[A-Z]{{3,8}}){_PER}"
 RATE: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)? (?P<unit>requests?|(?:input |output )?tokens?){_PER}"
 FLOOR: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)?(?: (?P<unit>retries|retry))?{_PER}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`amount` requests (or tokens, or retries) in each `period_s` seconds. `label` says it in words."""
+    """`amount` requests (or tokens, or retries) in each `period_s` seconds. `label` says it in words.
+
+    Where the unit is money, the amount is in units of the `currency`.
+    """
 
     amount: float
     period_s: float
     label: str
     unit: str = "requests"
+    currency: str = ""
 
     @property
     def per_s(self) -> float:
@@ -92,16 +97,25 @@ def rate(value: object) -> Rate:
 
 
 def window(value: object) -> Rate:
-    """A quota, such as `10000 requests/day`: whole requests in a window of whole seconds."""
-    allowance = rate(value)
-    if allowance.unit != "requests":
-        raise WrongValueError(
-            "a quota of tokens is not built yet in this release; write requests, or a bucket"
-        )
-    if not (allowance.amount.is_integer() and allowance.period_s.is_integer()):
-        raise WrongValueError(
-            f"{shown(value)} must be whole requests in whole seconds; write 10000 requests/day"
-        )
+    """A quota, such as `10000 requests/day`, `5M tokens/day` or `10 USD/day`, in a window of whole seconds.
+
+    Requests and tokens are whole.
+    """
+    examples = "a number, a unit and a time, such as 10000 requests/day, 5M tokens/day or 10 USD/day"
+    match = _match(WINDOW, value, "a quota", examples)
+    word = match["unit"]
+    if word.isupper():
+        allowance = replace(_rate(match, value, word, word, least=0.000001), unit="money", currency=word)
+        if allowance.amount > MOST_BURST:
+            raise WrongValueError(f"{shown(value)} is more money than can be counted; write up to 1000M")
+    elif word.startswith("token"):
+        allowance = replace(_rate(match, value, "token", "tokens", least=1), unit="tokens")
+    else:
+        allowance = _rate(match, value, "request", "requests", least=0.001)
+    whole = allowance.unit == "money" or allowance.amount.is_integer()
+    if not (whole and allowance.period_s.is_integer()):
+        what = "" if allowance.unit == "money" else f"whole {allowance.unit} "
+        raise WrongValueError(f"{shown(value)} must be {what}in whole seconds; write 10000 requests/day")
     return allowance
 
 
@@ -179,7 +193,7 @@ Burst = Annotated[
     ),
 ]
 QuotaWindow = Annotated[
-    Rate, PlainValidator(window), PlainSerializer(attrgetter("label")), written(RATE, "10000 requests/day")
+    Rate, PlainValidator(window), PlainSerializer(attrgetter("label")), written(WINDOW, "10000 requests/day")
 ]
 RetryFloor = Annotated[
     Rate, PlainValidator(floor), PlainSerializer(attrgetter("label")), written(FLOOR, "10 per minute")

@@ -48,7 +48,7 @@ class Holdings:
         self._number = 0
         self._packed: list[tuple[str, Slice]] = []
         self._packed_at = 0.0
-        self._came: list[tuple[str, BucketSlice]] = []
+        self._came: list[tuple[str, BucketSlice | QuotaSlice]] = []
         self._turn_at = 0.0
         self.begins_turn = False  # did the last trip?
         self._leaves = False
@@ -75,8 +75,8 @@ class Holdings:
         """The slice of a key, of nothing yet if it is new."""
         quota = self.quotas.get(key)
         if quota is None:
-            quota = self.quotas[key] = QuotaSlice(policy.amount, policy.window_s, now)
-        quota.amount = policy.amount
+            quota = self.quotas[key] = QuotaSlice(policy.amount, policy.window_s, now, lasts=policy.lasts)
+        quota.amount, quota.window_s = policy.amount, policy.window_s
         return quota
 
     def hurry(self, key: str, each: Slice) -> None:
@@ -172,7 +172,8 @@ class Holdings:
                 if each.lets_go:
                     self.lend(key, each)
             elif isinstance(each, QuotaSlice) and isinstance(told, QuotaTold):
-                each.told(told, sent_at)
+                each.told(told, sent_at, now)
+                self._came.append((key, each))
             elif isinstance(each, BucketSlice):
                 each.learning(now)
             opened.append(key)
@@ -203,7 +204,7 @@ class Holdings:
         return waited
 
     def put_back(self) -> None:
-        """Whoever waited has been served: what came for them to be spent at once, and was not, goes back."""
+        """Whoever waited has been served: what came for them, and is not to lie here unspent, goes back."""
         for key, each in self._came:
             if each.put_back():
                 self.hurry(key, each)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core import bucket
-from proxy.core.claims import Claims, Shortfall, Store
-from proxy.core.policy import REQUESTS, BucketPolicy
+from proxy.core.claims import Claims, Shortfall, Store, never
+from proxy.core.policy import REQUESTS, BucketPolicy, QuotaPolicy
 from proxy.core.rounding import NEVER
 from proxy.core.used import Used
 from proxy.core.verdict import Reason
-from proxy.stores.quotas import Quotas
+from proxy.stores.quotas import Quotas, Window
 
 SWEEP_FROM: Final = 1024
 """Below this many buckets nothing is swept; above, a sweep runs each time their number has doubled."""
@@ -35,7 +35,7 @@ class _Receipt:
 
     __slots__ = ("buckets", "windows")
 
-    def __init__(self, buckets: list[tuple[_Bucket, float, float]], windows: list[float]) -> None:
+    def __init__(self, buckets: list[tuple[_Bucket, float, float]], windows: list[Window]) -> None:
         self.buckets = buckets
         self.windows = windows
 
@@ -91,6 +91,10 @@ class MemoryStore(Store):
         """What is left in one bucket."""
         return bucket.level(self._tat(key), policy, now)
 
+    def counted(self, key: str, quota: QuotaPolicy, now: float) -> int | None:
+        """How much of one quota is spent."""
+        return self._quotas.counted(key, quota, now)
+
     def bucket_keys(self, prefix: str) -> list[str]:
         """The buckets with something spent whose key begins with `prefix`. Walks them all: not for a call."""
         return [key for key in self._buckets if key.startswith(prefix)]
@@ -114,7 +118,7 @@ class MemoryStore(Store):
             if bucket.wait_s(tat, claims.cost(policy), policy, now):
                 return True
         return bool(claims.quotas) and any(
-            self._quotas.wait_s(key, quota, now) for key, quota in claims.quotas
+            self._quotas.wait_s(key, quota, now, claims.quota_cost(quota)) for key, quota in claims.quotas
         )
 
     def _shortfall(self, claims: Claims, now: float) -> Shortfall:
@@ -130,7 +134,10 @@ class MemoryStore(Store):
                 wait = lacking
                 worst = Shortfall(key, Reason.BUCKET_EMPTY, wait, cost / policy.rate_per_s, policy.label)
         for key, quota in claims.quotas:
-            lacking = self._quotas.wait_s(key, quota, now)
+            spends = claims.quota_cost(quota)
+            lacking = self._quotas.wait_s(key, quota, now, spends)
+            if lacking and (quota.lasts or spends > quota.amount):
+                return never(key, quota, spends)
             if lacking > wait:
                 wait = lacking
                 worst = Shortfall(key, Reason.QUOTA_SPENT, wait, 0.0, quota.label)
@@ -148,7 +155,9 @@ class MemoryStore(Store):
                 state = self._buckets[key] = _Bucket()
             state.tat = bucket.spend(state.tat, claims.cost(policy), policy, now)
             spent.append((state, state.tat, state.refunded_s))
-        windows = [self._quotas.spend(key, quota, now) for key, quota in claims.quotas]
+        windows = [
+            self._quotas.spend(key, quota, now, claims.quota_cost(quota)) for key, quota in claims.quotas
+        ]
         claims.receipt = _Receipt(spent, windows)
         if len(self._buckets) > self._sweep_at:
             self._sweep(now)
@@ -157,7 +166,7 @@ class MemoryStore(Store):
         for (_, policy), spend in zip(claims.buckets, receipt.buckets, strict=True):
             _give_back(spend, claims.cost(policy), policy, now)
         for (key, quota), window in zip(claims.quotas, receipt.windows, strict=True):
-            self._quotas.refund(key, quota, window, now)
+            self._quotas.refund(key, quota, window, now, claims.quota_cost(quota))
 
     def _true_up(self, claims: Claims, receipt: _Receipt, used: Used, now: float) -> None:
         """The estimate was another: the rest comes back, or a debt is made that the next callers wait for."""
@@ -172,6 +181,12 @@ class MemoryStore(Store):
             if state is None:
                 state = self._buckets[key] = _Bucket()
             state.tat = bucket.spend(state.tat, over, policy, now)
+        for at, (key, quota) in enumerate(claims.quotas):
+            beyond = claims.quota_over(quota, used)
+            if beyond < 0:
+                self._quotas.refund(key, quota, receipt.windows[at], now, -beyond)
+            elif beyond:
+                self._quotas.charge(key, quota, beyond, now)
 
     def _sweep(self, now: float) -> None:
         self._buckets = {key: state for key, state in self._buckets.items() if state.tat > now}

@@ -1,12 +1,14 @@
-"""Quotas per hour or day: counted by `limits`, and this is the one file that imports it.
+"""Quotas per hour or day, and what a run may have in all: counted by `limits`, which only this file imports.
 
-A fixed window that begins with the first call of its key. `limits` reads the machine's clock in its own
+A window begins with the first call of its key, and is fixed, but for that of a quota that `lasts`: each call
+granted puts its end off. `limits` reads the machine's clock in its own
 memory storage; ours takes the time of the decision, so that quotas and buckets share one clock and a test
 can turn it.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -14,9 +16,19 @@ from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
 from proxy.core.policy import QuotaPolicy
-from proxy.core.rounding import ROUNDING_S, wait_until
+from proxy.core.rounding import NEVER, ROUNDING_S, wait_until
 
 SWEEP_FROM: Final = 1024
+
+
+class Window:
+    """What was counted in one window. It is over at `ends_at`, on the clock of the decisions."""
+
+    __slots__ = ("count", "ends_at")
+
+    def __init__(self, ends_at: float) -> None:
+        self.count = 0
+        self.ends_at = ends_at
 
 
 class WindowCounts(Storage):
@@ -27,7 +39,7 @@ class WindowCounts(Storage):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self._windows: dict[str, tuple[int, float]] = {}  # key → (count, end of the window)
+        self._windows: dict[str, Window] = {}
         self._sweep_at = SWEEP_FROM
 
     @property
@@ -37,20 +49,24 @@ class WindowCounts(Storage):
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Count `amount` in the key's window, which begins now if there is none."""
-        count, ends_at = self._window(key, expiry)
-        self._windows[key] = (count + amount, ends_at)
+        window = self.window(key)
+        if window is None:
+            window = self._windows[key] = Window(self.now + expiry)
+        window.count += amount
         if len(self._windows) > self._sweep_at:
-            self._windows = {k: window for k, window in self._windows.items() if self._is_open(window[1])}
+            self._windows = {k: each for k, each in self._windows.items() if self._is_open(each)}
             self._sweep_at = max(SWEEP_FROM, 2 * len(self._windows))
-        return count + amount
+        return window.count
 
     def get(self, key: str) -> int:
         """The count of the key's window."""
-        return self._window(key, 0)[0]
+        window = self.window(key)
+        return 0 if window is None else window.count
 
     def get_expiry(self, key: str) -> float:
         """When the key's window ends, on the clock of `now`."""
-        return self._window(key, 0)[1]
+        window = self.window(key)
+        return self.now if window is None else window.ends_at
 
     def check(self) -> bool:
         """A dictionary is always well."""
@@ -66,12 +82,13 @@ class WindowCounts(Storage):
         """Forget one window."""
         self._windows.pop(key, None)
 
-    def _window(self, key: str, expiry: int) -> tuple[int, float]:
-        count, ends_at = self._windows.get(key, (0, 0.0))
-        return (count, ends_at) if self._is_open(ends_at) else (0, self.now + expiry)
+    def window(self, key: str) -> Window | None:
+        """The key's window, where there is one that is not over."""
+        window = self._windows.get(key)
+        return window if window is not None and self._is_open(window) else None
 
-    def _is_open(self, ends_at: float) -> bool:
-        return ends_at - self.now > ROUNDING_S
+    def _is_open(self, window: Window) -> bool:
+        return window.ends_at - self.now > ROUNDING_S
 
 
 class _Item(RateLimitItemPerSecond):
@@ -84,36 +101,61 @@ class _Item(RateLimitItemPerSecond):
         return f"{identifiers[0]!s}/{self.multiples}s"
 
 
+class _Lasting(_Item):
+    """An item of what `lasts`: how long it is remembered may change, and what was counted stays."""
+
+    def key_for(self, *identifiers: bytes | str | float) -> str:
+        return str(identifiers[0])
+
+
 class Quotas:
-    """Ask `wait_s` (free), then `spend`; `refund` gives back a spend that was not used."""
+    """Ask `wait_s` (free), then `spend`; `refund` gives back what was not used, `charge` takes what was used
+    beyond that. Amounts are whole numbers of the quota's unit.
+    """
 
     def __init__(self) -> None:
         self._counts = WindowCounts()
         self._windows = FixedWindowRateLimiter(self._counts)
 
-    def wait_s(self, key: str, quota: QuotaPolicy, now: float) -> float:
-        """Seconds until one more fits: 0.0 when it does, else until the window ends. Spends nothing."""
+    def wait_s(self, key: str, quota: QuotaPolicy, now: float, cost: int = 1) -> float:
+        """Seconds until so much fits: 0.0 when it does, inf when it never can. Spends nothing."""
+        if cost > quota.amount:
+            return NEVER
         self._counts.now = now
-        item = _item(quota)
-        if self._windows.test(item, key):
+        item = _item(quota.amount, quota.window_s, lasts=quota.lasts)
+        if not cost or self._windows.test(item, key, cost=cost):
             return 0.0
         return wait_until(self._windows.get_window_stats(item, key).reset_time, now)
 
-    def spend(self, key: str, quota: QuotaPolicy, now: float) -> float:
-        """Count one call; returns the end of the window it was counted in."""
+    def spend(self, key: str, quota: QuotaPolicy, now: float, cost: int = 1) -> Window:
+        """Count so much; returns the window it was counted in."""
         self._counts.now = now
-        item = _item(quota)
-        self._windows.hit(item, key)
-        return self._counts.get_expiry(item.key_for(key))
+        item = _item(quota.amount, quota.window_s, lasts=quota.lasts)
+        self._windows.hit(item, key, cost=cost)
+        window = self._counts.window(item.key_for(key))
+        assert window is not None, "it was counted in one just now"  # noqa: S101
+        if quota.lasts:
+            window.ends_at = now + quota.window_s
+        return window
 
-    def refund(self, key: str, quota: QuotaPolicy, window: float, now: float) -> None:
-        """Count one call less in the window that ends at `window`, unless it has ended."""
+    def refund(self, key: str, quota: QuotaPolicy, window: Window, now: float, cost: int = 1) -> None:
+        """Count so much less in `window`, unless it is over: then there is nothing to give back."""
         self._counts.now = now
-        item = _item(quota)
-        count_key = item.key_for(key)
-        if self._counts.get(count_key) > 0 and self._counts.get_expiry(count_key) == window:
-            self._windows.hit(item, key, cost=-1)
+        item = _item(quota.amount, quota.window_s, lasts=quota.lasts)
+        if self._counts.window(item.key_for(key)) is window:
+            self._windows.hit(item, key, cost=-min(cost, window.count))
+
+    def charge(self, key: str, quota: QuotaPolicy, cost: int, now: float) -> None:
+        """Count what was used beyond what fitted, in the window of now, which begins if there is none."""
+        self._counts.now = now
+        self._windows.hit(_item(quota.amount, quota.window_s, lasts=quota.lasts), key, cost=cost)
+
+    def counted(self, key: str, quota: QuotaPolicy, now: float) -> int:
+        """What is counted in the window of now."""
+        self._counts.now = now
+        return self._counts.get(_item(quota.amount, quota.window_s, lasts=quota.lasts).key_for(key))
 
 
-def _item(quota: QuotaPolicy) -> RateLimitItem:
-    return _Item(quota.amount, quota.window_s)
+@lru_cache(maxsize=1024)
+def _item(amount: int, window_s: int, *, lasts: bool) -> RateLimitItem:
+    return (_Lasting if lasts else _Item)(amount, window_s)

@@ -10,7 +10,7 @@ its own, and a call that is refused by what is known costs no trip. What happens
 from __future__ import annotations
 
 from proxy.core.cap import Cap
-from proxy.core.claims import Claims, Shortfall, Store
+from proxy.core.claims import Claims, Shortfall, Store, never
 from proxy.core.policy import REQUESTS, BucketPolicy, QuotaPolicy
 from proxy.core.rounding import NEVER, ROUNDING_S
 from proxy.core.used import Used
@@ -60,6 +60,8 @@ class SharedStore(Store):
                     del self._held[key]
         if claims.receipt is None:
             return
+        for key, _ in claims.quotas:
+            self._quotas[key].out -= 1
         if unused:
             self._refund(claims, now)
         elif used is not None:
@@ -73,7 +75,7 @@ class SharedStore(Store):
         for key, policy in claims.buckets:
             self.holdings.bucket(key, policy, now).demand.add(claims.cost(policy))
         for key, quota in claims.quotas:
-            self.holdings.quota(key, quota, now).demand.add(1.0)
+            self.holdings.quota(key, quota, now).demand.add(claims.quota_cost(quota))
 
     def rate(self, key: str, policy: BucketPolicy) -> float:
         """What the slice brings; where it has no rate, what the ledger does as far as nobody holds it."""
@@ -97,6 +99,11 @@ class SharedStore(Store):
             return policy.burst
         bucket.refill(now)
         return min(policy.burst, max(0.0, bucket.level + bucket.shared_at(now)))
+
+    def counted(self, key: str, quota: QuotaPolicy, now: float) -> int | None:  # noqa: ARG002
+        """How much of one quota is spent, by all replicas, as far as was told here."""
+        known = self._quotas.get(key)
+        return None if known is None else known.spent
 
     def bucket_keys(self, prefix: str) -> list[str]:
         """The buckets in use here whose key begins with `prefix`. Walks them all: not for a call."""
@@ -129,7 +136,8 @@ class SharedStore(Store):
         for key, policy in claims.buckets:
             lacks = not self.holdings.bucket(key, policy, now).has(claims.cost(policy), now) or lacks
         for key, of_quota in claims.quotas:
-            lacks = not self.holdings.quota(key, of_quota, now).has_one(now) or lacks
+            cost = claims.quota_cost(of_quota)
+            lacks = not self.holdings.quota(key, of_quota, now).has(cost, now) or lacks
         return lacks
 
     def _grant(self, claims: Claims, now: float) -> None:
@@ -142,11 +150,7 @@ class SharedStore(Store):
             return
         for key, policy in claims.buckets:
             self._buckets[key].level -= claims.cost(policy)
-        windows = []
-        for key, _ in claims.quotas:
-            quota = self._quotas[key]
-            quota.held -= 1
-            windows.append(quota.ends_at)
+        windows = [self._quotas[key].take(claims.quota_cost(policy), now) for key, policy in claims.quotas]
         claims.receipt = (now, windows)
 
     def _shortfall(self, claims: Claims, now: float, *, asks: bool) -> Shortfall | None:
@@ -158,7 +162,10 @@ class SharedStore(Store):
                 return Shortfall(key, Reason.TOO_DEAR, NEVER, 0.0, policy.label)
             self._look_at_bucket(lack, key, policy, cost, now)
         for key, quota in claims.quotas:
-            self._look_at_quota(lack, key, quota, now)
+            cost = claims.quota_cost(quota)
+            if cost > quota.amount:
+                return never(key, quota, cost)
+            self._look_at_quota(lack, key, quota, cost, now)
         for key, cap in claims.caps:
             self._look_at_cap(lack, key, cap, now)
         if asks and lack.is_pending:
@@ -184,17 +191,23 @@ class SharedStore(Store):
         part = bucket.own_rate / policy.rate_per_s
         lack.wait(Shortfall(key, Reason.BUCKET_EMPTY, wait_s, step_s, policy.label, part=part))
 
-    def _look_at_quota(self, lack: _Lack, key: str, policy: QuotaPolicy, now: float) -> None:
+    def _look_at_quota(self, lack: _Lack, key: str, policy: QuotaPolicy, cost: int, now: float) -> None:
         quota = self.holdings.quota(key, policy, now)
-        if quota.has_one(now):
+        if quota.has(cost, now):
             return
-        if not quota.may_fetch:
-            wait_s = max(ROUNDING_S, quota.until - now)
-            lack.wait(Shortfall(key, Reason.QUOTA_SPENT, wait_s, 0.0, policy.label))
+        if not quota.may_fetch(cost, now):
+            quota.lack(now)
+            if not policy.lasts:
+                wait_s = max(ROUNDING_S, quota.until - now)
+                lack.wait(Shortfall(key, Reason.QUOTA_SPENT, wait_s, 0.0, policy.label))
+            elif quota.alone:  # its part is spent, which is not the whole: to be told to stop would be untrue
+                lack.wait(Shortfall(key, Reason.STORE_DOWN, self.contact.back_s(now), 0.0, policy.label))
+            else:
+                lack.wait(never(key, policy, cost))
         elif away_s := self.contact.wait_s(now):
             lack.wait(Shortfall(key, Reason.STORE_DOWN, away_s, 0.0, policy.label))
         else:
-            lack.ask(key, quota, Reason.QUOTA_SPENT, policy.label)
+            lack.ask(key, quota, Reason.QUOTA_SPENT, policy.label, cost)
 
     def _look_at_cap(self, lack: _Lack, key: str, cap: Cap, now: float) -> None:
         slots, label = cap.slots, f"{cap.shared or cap.slots} in flight"
@@ -237,14 +250,12 @@ class SharedStore(Store):
         for key, policy in claims.buckets:
             cost = claims.cost(policy)
             self._give_back(key, policy, cost, cost, at, now)
-        for (key, _), ends_at in zip(claims.quotas, windows, strict=True):
-            quota = self._quotas.get(key)
-            if quota is not None and quota.ends_at == ends_at:
-                quota.held += 1
+        for (key, quota), window in zip(claims.quotas, windows, strict=True):
+            self._give_quota_back(key, claims.quota_cost(quota), window, now)
 
     def _true_up(self, claims: Claims, used: Used, now: float) -> None:
         """The estimate was another: the rest comes back, or a debt is made that all replicas wait for."""
-        at, _ = claims.receipt
+        at, windows = claims.receipt
         for key, policy in claims.buckets:
             if policy.unit is REQUESTS:
                 continue
@@ -254,6 +265,20 @@ class SharedStore(Store):
                 self._give_back(key, policy, -over, cost, at, now)
             elif over:
                 self.holdings.bucket(key, policy, now).overspend(over, now)
+        for place, (key, quota) in enumerate(claims.quotas):
+            beyond = claims.quota_over(quota, used)
+            if beyond < 0:
+                self._give_quota_back(key, -beyond, windows[place], now)
+            elif beyond:
+                owing = self._quotas[key]
+                owing.overspend(beyond, now)
+                if owing.put_back():
+                    self.holdings.hurry(key, owing)
+
+    def _give_quota_back(self, key: str, cost: int, window: float, now: float) -> None:
+        quota = self._quotas[key]
+        if quota.give_back(cost, window, now) and quota.put_back():
+            self.holdings.hurry(key, quota)
 
     def _give_back(
         self, key: str, policy: BucketPolicy, unused: float, cost: float, at: float, now: float
@@ -295,7 +320,9 @@ class _Lack:
         return self._pending is not None and self._full is None and self._worst is None
 
     def shortfall(self) -> Shortfall | None:
-        """What to tell: a full cap before all, with the time of the longest wait beside it."""
+        """What to tell: what can never be had; a full cap, with the time of the longest wait beside it."""
+        if self._worst is not None and self._worst.is_final:
+            return self._worst
         if self._full is not None:
             self._full.wait_s = 0.0 if self._worst is None else self._worst.wait_s
             return self._full

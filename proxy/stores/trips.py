@@ -193,7 +193,9 @@ def _numbers(ask: Ask) -> tuple[str, tuple[float, ...]]:
         )  # fmt: skip
     if isinstance(ask, CapAsk):
         return "c", (ask.slots, ask.keep, ask.wanted, ask.waiting, int(ask.quick))
-    return "q", (ask.amount, ask.window_s, ask.back, ask.need, ask.left, ask.ends_at)
+    return "q", (
+        ask.amount, ask.window_s, ask.back, ask.over, ask.need, ask.left, ask.ends_at, int(ask.lasts),
+    )  # fmt: skip
 
 
 def _told(ask: Ask, words: Any) -> Told | None:

@@ -131,6 +131,7 @@ def of_state(state: GateState, caps: Labels, buckets: Labels) -> Iterator[Metric
     yield gauge("told_left", [((name, each.allowance), each.left) for name, each in told])
     yield gauge("told_whole", [((name, each.allowance), each.whole) for name, each in told])
     yield gauge("told_held_seconds", [((row.upstream,), row.held_s) for row in state.upstreams])
+    yield gauge("budgeted_runs", [((), state.runs_known)])
     yield gauge("draining", [((), int(state.draining))])
 
 

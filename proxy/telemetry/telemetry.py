@@ -45,6 +45,7 @@ from proxy.telemetry.counts import (
 from proxy.telemetry.families import Row
 from proxy.telemetry.log import Log
 from proxy.telemetry.requests import Requests
+from proxy.telemetry.spending import Spending
 
 LONGEST_WAIT_S: Final = 3600.0
 """No queue holds a call for an hour. Who is remembered for longer must not be remembered for ever."""
@@ -84,6 +85,7 @@ class Telemetry(Requests):
         self._waiting: dict[Call, Flow] = {}  # by the time they were queued, oldest first
         self._cap_labels, self._bucket_labels = Labels(), Labels()
         self._tokens: dict[str, Tokens] = {}  # by route
+        self.spending = Spending()
         self._retries: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._ended: dict[str, int] = dict.fromkeys(End, 0)
         self._crashes = 0
@@ -218,6 +220,7 @@ class Telemetry(Requests):
         yield families.counter("crashes_total", [((), self._crashes)])
         yield families.counter("retries_total", self._retries.items())
         yield from families.of_tokens(self._tokens)
+        yield from self.spending.collect()
         yield families.by_label("connections_ended_total", self._ended)
         yield families.counter("log_lines_suppressed_total", [((), self._log.suppressed if self._log else 0)])
         yield families.counter("log_lines_lost_total", [((), self._log.lost if self._log else 0)])

@@ -29,7 +29,9 @@ def serve(told: Told) -> Serve:
     async def served(
         token: str | None = None, why_not: str | None = None
     ) -> AsyncIterator[httpx.AsyncClient]:
-        app = control_app(lambda: told.state, told.telemetry, lambda: why_not, token, "1.2.3")
+        app = control_app(
+            lambda: told.state, told.telemetry, lambda: why_not, token, "1.2.3", told.halted.append
+        )
         # The protocol named, or asyncio leaves Nagle's algorithm on and each answer waits 40 ms for an ACK.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))

@@ -15,7 +15,7 @@ from tests.control.conftest import Serve
 from tests.telemetry.kit import BUSY, EMPTY, Scrape, Told
 
 ALL = ["/", "/healthz", "/readyz", "/metrics", "/state"]
-GUARDED = ["/", "/metrics", "/state", "/nothing", "/healthz/", "/readyz/x"]
+GUARDED = ["/", "/metrics", "/state", "/runs/ann/3fa9c1/halt", "/nothing", "/healthz/", "/readyz/x"]
 
 
 async def test_healthz_says_alive_even_while_not_ready_and_with_a_token_set(serve: Serve) -> None:
@@ -63,7 +63,7 @@ async def test_the_loop_turns_between_two_metrics_of_a_scrape(told: Told) -> Non
     async def send(_: dict[str, Any]) -> None:
         return None
 
-    app = control_app(lambda: told.state, told.telemetry, lambda: None, None, "1.2.3")
+    app = control_app(lambda: told.state, told.telemetry, lambda: None, None, "1.2.3", print)
     scope = {"type": "http", "method": "GET", "path": "/metrics", "query_string": b"", "headers": []}
     busy = asyncio.create_task(data_plane())
     try:
@@ -169,3 +169,18 @@ async def test_a_gate_that_cannot_be_read_leaves_healthz_alive_and_tells_nothing
 async def test_nothing_may_be_stored_by_a_cache(serve: Serve) -> None:
     async with serve() as client:
         assert {(await client.get(path)).headers["cache-control"] for path in ALL} == {"no-store"}
+
+
+async def test_a_run_is_halted_by_its_name_and_by_post_alone(serve: Serve, told: Told) -> None:
+    async with serve() as client:
+        answer = await client.post("/runs/ann/3fa9c1/halt")
+        assert (answer.status_code, answer.json()) == (200, {"halted": "ann/3fa9c1"})
+        assert (await client.get("/runs/ann/3fa9c1/halt")).status_code == 405
+        assert (await client.post(f"/runs/{'x' * 129}/halt")).status_code == 400
+    assert told.halted == ["ann/3fa9c1"]
+
+
+async def test_no_stranger_halts_a_run(serve: Serve, told: Told) -> None:
+    async with serve(token="t0ken") as client:
+        assert (await client.post("/runs/ann/3fa9c1/halt")).status_code == 401
+    assert told.halted == []

@@ -289,6 +289,6 @@ def test_memory_follows_who_is_there_and_not_who_was() -> None:
     assert len(lines._lacking) <= len(lines._groups) + 1
     assert len(room._expiry) <= 2 * room.size + 64
     assert len(gate._plans._known) <= 4096
-    assert len(gate._runs) <= 50_000
+    assert len(gate.runs) <= 50_000
     flow = gate.targets["api"].flow
     assert sum(len(flow.shares(rank)) for rank in range(3)) <= 3 * 65_537

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.run_budgets import BUDGETS
 from proxy.core.verdict import Kind, Reason, Refusal, kind_of, status_of
 from proxy.dialects import DIALECTS, Ask, Dialect, dialect_named
+from proxy.dialects.run_words import RUN_WORDS
 from proxy.dialects.words import WORDS
 from tests.dialects.chance import steady
 from tests.dialects.refusals import FINAL, HOSTILE, STOPS, UNBOOKED, example, header, unbooked
@@ -171,6 +173,18 @@ def test_a_final_mcp_text_holds_nothing_of_the_kind_either(
 @every_reason
 def test_only_the_told_wait_puts_digits_or_scanned_words_into_a_text(reason: Reason) -> None:
     assert SCANNED.findall(" ".join(WORDS[reason])) == []
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_a_spent_run_is_told_which_budget_in_words_that_nobody_scans_for(name: str, budget: str) -> None:
+    words = RUN_WORDS[budget]
+    assert SCANNED.findall(" ".join(words)) == []
+    refusal = Refusal(Reason.RUN_BUDGET_SPENT, "run:ann/3fa9c1", limit="50 calls", budget=budget)
+    answer = dialect_named(name).refuse(refusal, TOOL_CALL)
+    assert words.fact.encode() in answer.body
+    assert header(answer, "x-should-retry") == "false"
+    assert header(answer, "retry-after") is None
 
 
 @pytest.mark.parametrize("reason", [r for r in Reason if kind_of(r) in {Kind.COME_BACK, Kind.UNAVAILABLE}])

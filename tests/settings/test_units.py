@@ -74,7 +74,22 @@ def test_a_rate_without_room_or_time_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["1.5 requests/day", "1 request/500ms", "1 request/1.5s", "10 tokens/day", "0 requests/day"]
+    ("text", "amount", "unit", "currency"),
+    [
+        ("10000 requests/day", 10_000, "requests", ""),
+        ("5M tokens/day", 5_000_000, "tokens", ""),
+        ("1 token per 1h", 1, "tokens", ""),
+        ("0.50 USD/day", 0.5, "money", "USD"),
+        ("2k EUR per 2h", 2000, "money", "EUR"),
+    ],
+)
+def test_a_quota_counts_requests_tokens_or_money(text: str, amount: float, unit: str, currency: str) -> None:
+    quota = units.window(text)
+    assert (quota.amount, quota.unit, quota.currency) == (amount, unit, currency)
+
+
+@pytest.mark.parametrize(
+    "value", ["1.5 requests/day", "1 request/500ms", "1 request/1.5s", "1.5 tokens/day", "0 USD/day"]
 )
 def test_a_quota_that_cannot_be_counted_whole_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match=re.escape("; write")):

@@ -22,7 +22,13 @@ TRIPS = 60
 
 BUCKETS = {"slow": (0.1, 5.0), "fast": (400.0, 40.0), "tokens": (3333.3, 20000.0), "one": (50.0, 1.0)}
 CAPS = {"none": 0, "one": 1, "few": 7, "many": 100}
-QUOTAS = {"hour": (10, 3600.0), "second": (3, 1.0)}
+QUOTAS = {
+    "hour": (10, 3600.0, False),
+    "second": (3, 1.0, False),
+    "tokens": (5_000_000, 60.0, False),
+    "money": (25_000_000_000, 3600.0, True),
+    "run": (50, 2.0, True),
+}
 
 
 def amount(chance: Random, most: float) -> float:
@@ -36,9 +42,18 @@ def ask_for(chance: Random, kind: str, key: str, ends_at: float) -> Ask:
         wanted = keep + chance.randint(0, 12)
         return CapAsk(CAPS[key], keep=keep, wanted=wanted, waiting=waiting, quick=chance.random() < 0.5)
     if kind == "quota":
-        most, window_s = QUOTAS[key]
+        most, window_s, lasts = QUOTAS[key]
         back, need, left = (chance.randint(0, most) for _ in range(3))
-        return QuotaAsk(most, window_s, back=back, need=need, left=chance.choice((-1, left)), ends_at=ends_at)
+        return QuotaAsk(
+            most,
+            window_s,
+            back=back,
+            over=chance.choice((0, 0, 0, chance.randint(1, 2 * most))),
+            need=chance.choice((0, need)),
+            left=chance.choice((-1, left)),
+            ends_at=chance.choice((0.0, ends_at, ends_at)),
+            lasts=lasts,
+        )
     rate, burst = BUCKETS[key]
     return BucketAsk(
         rate,

@@ -7,7 +7,7 @@ TWO_AN_HOUR = quota(2, 3600)
 
 
 def spent(quotas: Quotas, *at: float, key: str = "ann") -> list[float]:
-    return [quotas.spend(key, TWO_AN_HOUR, now) for now in at]
+    return [quotas.spend(key, TWO_AN_HOUR, now).ends_at for now in at]
 
 
 def test_asking_is_free() -> None:
@@ -31,7 +31,7 @@ def test_each_key_has_a_window_of_its_own() -> None:
 
 def test_a_refund_counts_one_less_in_its_own_window() -> None:
     quotas = Quotas()
-    window, _ = spent(quotas, 0.0, 1.0)
+    window, _ = [quotas.spend("ann", TWO_AN_HOUR, now) for now in (0.0, 1.0)]
     quotas.refund("ann", TWO_AN_HOUR, window, 2.0)
     assert quotas.wait_s("ann", TWO_AN_HOUR, 2.0) == 0.0
     spent(quotas, 2.0)
@@ -40,11 +40,12 @@ def test_a_refund_counts_one_less_in_its_own_window() -> None:
 
 def test_a_refund_of_an_ended_window_changes_nothing() -> None:
     quotas = Quotas()
-    (ended,) = spent(quotas, 0.0)
-    quotas.refund("ann", TWO_AN_HOUR, ended, ended)
-    spent(quotas, ended, ended)
-    quotas.refund("ann", TWO_AN_HOUR, ended, ended + 1.0)
-    assert quotas.wait_s("ann", TWO_AN_HOUR, ended + 1.0) > 0.0
+    ended = quotas.spend("ann", TWO_AN_HOUR, 0.0)
+    over_at = ended.ends_at
+    quotas.refund("ann", TWO_AN_HOUR, ended, over_at)
+    spent(quotas, over_at, over_at)
+    quotas.refund("ann", TWO_AN_HOUR, ended, over_at + 1.0)
+    assert quotas.wait_s("ann", TWO_AN_HOUR, over_at + 1.0) > 0.0
 
 
 def test_another_amount_keeps_the_count_and_another_window_begins_anew() -> None:

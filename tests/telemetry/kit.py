@@ -65,6 +65,7 @@ class Told:
         self.clock = ManualClock()
         self.wall = ManualClock(1_700_000_000.25)
         self.state = state
+        self.halted: list[str] = []  # the runs that somebody asked to halt
         self.log = Log(self.out, clock=self.clock, wall=self.wall, lines_per_s=lines_per_s)
         self.telemetry = Telemetry(
             classes=CLASSES,

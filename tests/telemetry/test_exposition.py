@@ -54,6 +54,8 @@ def told_of_everything() -> Told:
     told.telemetry.held("chat")
     told.telemetry.retried("chat", "succeeded")
     told.telemetry.tokens("chat", 100.0, Used(60.0, 40.0))
+    told.telemetry.spending.paid("chat", "openai", "USD", 450)
+    told.telemetry.spending.paid("chat", "openai", "USD", None)
     told.telemetry.reloaded(ok=True)
     told.telemetry.trip_answered(0.003)
     told.emit(StoreMoved("redis://10.0.0.5:6379/0", "lost", "alone", "why"))

@@ -3,7 +3,7 @@
 --
 -- KEYS: the ledger's own, the hints', then one for each ask. All carry one hash tag, so that a cluster keeps them together.
 -- ARGV: now ("": the server's clock; tests pass their own), lease_s, replica, number, seq, safe, leaving, hint;
--- then for each ask its kind and its numbers: b 10, c 5, q 6, in the order of the fields read below.
+-- then for each ask its kind and its numbers: b 10, c 5, q 8, in the order of the fields read below.
 -- Returns {stale, seq, replicas, learning_s, how many hints}, of each hint its age and itself, then for each ask
 -- its numbers, or "-" while it learns.
 
@@ -231,16 +231,17 @@ local function trade_cap(key, learning_until)
   write(key, others, until_ - now)
 end
 
--- quota: {gone_at, spent}
+-- quota: {gone_at, spent, name}
 local function trade_quota(key, learning_until)
-  local amount, window_s, back = argument(), argument(), argument()
-  local need, left, ends_at = argument(), argument(), argument()
+  local amount, window_s, back, over = argument(), argument(), argument(), argument()
+  local need, left, ends_at, lasts = argument(), argument(), argument(), argument() == 1
   local account = read(key)
+  if account then account[3] = account[3] or account[1] end  -- a release before this one wrote no name
   if account and account[1] <= now then account = nil end
 
   if learning_until then
-    if left >= 0 and ends_at > now then
-      account = account or {ends_at, 0}
+    if left >= 0 and ends_at > 0 and (ends_at > now or lasts) then
+      account = account or {lasts and now + window_s or ends_at, 0, ends_at}
       account[2] = max(account[2], amount - left)
       write(key, account, account[1] - now)
     end
@@ -249,15 +250,17 @@ local function trade_quota(key, learning_until)
   end
 
   if not account then
-    if need <= 0 then return tell(0, amount, 0, 0) end
-    account = {now + window_s, 0}
-  elseif account[1] == ends_at then
+    if need <= 0 and over <= 0 then return tell(0, amount, 0, 0) end
+    account = {now + window_s, 0, now + window_s}
+  elseif account[3] == ends_at then
     account[2] = max(0, account[2] - back)
   end
+  account[2] = account[2] + over
   local granted = max(0, min(need, amount - account[2]))
   account[2] = account[2] + granted
+  if lasts and granted > 0 then account[1] = now + window_s end
   write(key, account, account[1] - now)
-  tell(granted, max(0, amount - account[2]), account[1], account[1] - now)
+  tell(granted, max(0, amount - account[2]), account[3], account[1] - now)
 end
 
 -- hints: a list of {seq, replica, at, hint}, the latest last. All that this replica does not know yet are told.

@@ -35,6 +35,7 @@ from proxy.core.waiting import Waiter
 from proxy.stores.breakers import BreakerMachine
 from proxy.stores.memory import MemoryStore
 from tests.core.properties.policies import CALLERS, CLASSES, RUNS, TOKENS, TOOLS, UPSTREAMS, USED, policies
+from tests.core.properties.world import windows
 
 pytestmark = pytest.mark.slow
 
@@ -252,7 +253,7 @@ def test_dry_run_counts_and_would_refuse_what_its_enforced_twin_does(
     ]
     assert rehearsed.would_refuse() == refused
     assert bucket_levels(rehearsed, policy, 1000.25) == bucket_levels(enforced, policy, 1000.25)
-    assert rehearsed.store._quotas._counts._windows == enforced.store._quotas._counts._windows
+    assert windows(rehearsed.store) == windows(enforced.store)
     for key in enforced.store.cap_keys(""):
         assert rehearsed.store.in_flight(APART + key) == enforced.store.in_flight(key)
     in_flight = sum(rehearsed.store.in_flight(upstream.cap.key) for upstream in policy.upstreams.values())

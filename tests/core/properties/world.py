@@ -24,6 +24,12 @@ from tests.core.properties.policies import CALLERS
 from tests.kit.clock import ManualClock
 
 
+def windows(store: MemoryStore) -> dict[str, tuple[int, float]]:
+    """What every quota has counted, and until when that holds."""
+    found = store._quotas._counts._windows
+    return {key: (window.count, window.ends_at) for key, window in found.items()}
+
+
 class WatchedStore(MemoryStore):
     """The memory store; before each grant it lets the oracle compare who else could have had it."""
 
@@ -336,7 +342,7 @@ class World:
             state.retry_budgets,
             [(key, self.store.in_flight(key)) for key in self.store.cap_keys("")],
             [self.store.level(key, policy, self.now) for key, policy in self.ledger.bucket_rows()],
-            dict(self.store._quotas._counts._windows),
+            windows(self.store),
             [target.service_s for target in targets],
             [
                 target.retry_wait_s(Call(route="", caller=caller, arrived_at=self.now), self.now)
