@@ -119,13 +119,15 @@ class Door:
             ask = self.dialect.read(body)
             call.model = ask.model
             size = size_of(body)
-            count = Count(self.costs, self.telemetry, call, size, ask, input_only=False, may_ask=False)
+            count = Count(
+                self.costs, self.telemetry, call, size, ask, prices=None, input_only=False, may_ask=False
+            )
         grant = self.gate.offer(call, "api", self.now)
         assert isinstance(grant, Grant)
         if count is None:
             self.gate.settle(grant, Outcome.SUCCEEDED, self.now)
             return
-        meter = count.begin(asked=False)
+        meter = count.begin("api", asked=False)
         meter.begin(200, JSON)
         meter.take(answer)
         count.result = self.result

@@ -330,8 +330,11 @@ async def test_a_hundred_callers_at_once_spend_no_more_than_the_bucket_holds() -
         await asyncio.gather(*(agent(number) for number in range(100)))
         await seen.ended()
         assert seen.paid() <= burst
-        assert seen.spent() == pytest.approx(seen.paid(), abs=0.1), "nothing lost, nothing twice"
-        assert burst - seen.paid() < 500, "and none of it is left that would have done for a call"
+        counted = await seen.sums("charged_total")
+        assert counted == {"exact": seen.paid(), "estimated": 0.0}, "nothing lost, nothing twice"
+        # Whose place in the bucket was before those who ended first may get back too little, never too much.
+        assert seen.paid() - 0.1 <= seen.spent() <= burst
+        assert burst - seen.paid() < 1000, "and little is left: it would hardly have done for another call"
 
 
 async def test_what_calls_used_beyond_their_estimate_is_a_debt() -> None:
