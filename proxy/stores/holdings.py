@@ -76,7 +76,7 @@ class Holdings:
         quota = self.quotas.get(key)
         if quota is None:
             quota = self.quotas[key] = QuotaSlice(policy.amount, policy.window_s, now, lasts=policy.lasts)
-        quota.amount, quota.window_s = policy.amount, policy.window_s
+        quota.amount, quota.window_s = policy.amount, float(policy.window_s)
         return quota
 
     def hurry(self, key: str, each: Slice) -> None:

@@ -162,10 +162,10 @@ class SharedStore(Store):
                 return Shortfall(key, Reason.TOO_DEAR, NEVER, 0.0, policy.label)
             self._look_at_bucket(lack, key, policy, cost, now)
         for key, quota in claims.quotas:
-            cost = claims.quota_cost(quota)
-            if cost > quota.amount:
-                return never(key, quota, cost)
-            self._look_at_quota(lack, key, quota, cost, now)
+            spends = claims.quota_cost(quota)
+            if spends > quota.amount:
+                return never(key, quota, spends)
+            self._look_at_quota(lack, key, quota, spends, now)
         for key, cap in claims.caps:
             self._look_at_cap(lack, key, cap, now)
         if asks and lack.is_pending:
