@@ -66,21 +66,11 @@ def _elsewhere(advises: Advises, call: Call, serving: Serving, now: float) -> st
     for way in advises.ways:
         if way.counts_tokens and not call.tokens:
             continue  # what it costs there is not known
-        there = Call(
-            route=way.route,
-            caller=call.caller,
-            run=call.run,
-            tool=call.tool,
-            rank=call.rank,
-            arrived_at=now,
-            deadline=call.deadline,
-            is_retry=call.is_retry,
-            weight=call.weight,
-            tokens=call.tokens if way.counts_tokens else 0.0,
-            until=call.until,
-        )
+        there = call.like(route=way.route, tool=call.tool, arrived_at=now)
+        there.is_retry = call.is_retry
         there.charged = call.charged
         if way.counts_tokens:
+            there.tokens = call.tokens
             there.estimate, there.money, there.price = call.estimate, call.money, call.price
         if gate.checks.has_room(there, gate.targets[way.upstream], now):
             return way.path

@@ -118,20 +118,7 @@ class Batch:
     def _call(self, part: Ask) -> Call:
         """One of its calls: as the one that the whole was taken for, but for its tool and its past."""
         whole, now = self._arrival.call, self._clock()
-        call = Call(
-            route=whole.route,
-            caller=whole.caller,
-            run=whole.run,
-            agent=whole.agent,
-            parent=whole.parent,
-            tool=part.tool[:MOST_TOOL_CHARS],
-            rank=whole.rank,
-            arrived_at=whole.arrived_at,
-            deadline=whole.deadline,
-            weight=whole.weight,
-            until=whole.until,
-            size=whole.size,
-        )
+        call = whole.like(route=whole.route, tool=part.tool[:MOST_TOOL_CHARS], arrived_at=whole.arrived_at)
         repeats = self._serving.repeats
         if self._arrival.route.counts_retries and repeats:
             trace = repeats.match(of_any_length(self._arrival.key), digest(part.raw), now)

@@ -54,7 +54,7 @@ class Count(Counter):
         self._input_only = input_only
         self._prices = prices
         self._upstream = ""
-        self._meter = Meter()
+        self._meter: Meter | None = None  # before the first attempt
         self.may_ask = may_ask
         self.result: Result | None = None
         self._estimate = estimate(costs, call.caller, self._model, size, ask, input_only=input_only)
@@ -72,9 +72,9 @@ class Count(Counter):
     def begin(self, upstream: str, *, asked: bool) -> Meter:
         """It is sent to this upstream: what reads the answer. `asked`: for its usage, and by us alone."""
         self._upstream = upstream
-        self._meter = Meter(Remover() if asked else None)
+        self._meter = meter = Meter(Remover() if asked else None)
         self.result = None
-        return self._meter
+        return meter
 
     def used(self) -> Used:
         """What this attempt has used."""
@@ -92,6 +92,8 @@ class Count(Counter):
 
     def _counted(self) -> Used:
         meter, result = self._meter, self.result
+        if meter is None:
+            return Used(self._estimate.input)
         meter.close()
         complete = result is not None and result.complete
         status = meter.status if result is None or result.status is None else result.status

@@ -10,14 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from proxy.dialects.in_body import InBody, Said
-from proxy.run_names import RunNames
+from proxy.run_names import HASH_CHARS, RunNames
 from proxy.upstream import CREDENTIALS, Headers
 from proxy.urgency import UNSAID, Hints
 
 ANONYMOUS: Final = "anonymous"
-HASH_CHARS: Final = 12
-"""48 bits: two of 100,000 callers share a hash with a probability of 2e-5."""
-
 MOST_MET: Final = 10_000
 """Callers remembered at once, so that the keys of a fleet are hashed once and not with every call."""
 

@@ -36,11 +36,10 @@ def request_of(wire: Wire, arrival: Arrival, rung: Rung) -> Request:
     headers = wire.headers
     if rung.foreign:
         headers = [field for field in headers if field[0] not in CREDENTIALS]
-    if rung.upstream.texts is not None:
-        headers = readable(headers)
     count, ask = arrival.count, arrival.ask
-    if count is not None:
+    if count is not None or rung.upstream.texts is not None:
         headers = readable(headers)
+    if count is not None:
         asked = False
         if count.may_ask and rung.asks_usage and ask is not None and isinstance(body, bytes):
             body, asked = ask_usage(body, ask), True

@@ -288,14 +288,14 @@ async def _ask_of(wire: Wire, match: Match, headers: dict[bytes, bytes]) -> Ask 
         return None
     if not is_json(headers.get(b"content-type", b"")):
         return None
-    body: bytes | None = None
     if wire.length <= PEEKED_BYTES:
         body = await wire.read_all(PEEKED_BYTES, idle_s=match.route.ladder[0].upstream.idle_s)
     elif wire.is_here(SMALL_BYTES):
-        body = wire.take_arrived()
-        if STREAM not in body[:HEAD_BYTES] and STREAM not in body[-END_BYTES:]:
+        whole = wire.arrived_whole()  # not copied before it is known to be of use
+        if STREAM not in bytes(whole[:HEAD_BYTES]) and STREAM not in bytes(whole[-END_BYTES:]):
             return None
-    if body is None:
+        body = wire.take_arrived()
+    else:
         return None
     ask = read_if_any(match.route.dialect, body)
     if match.ask is not None:

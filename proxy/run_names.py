@@ -20,7 +20,7 @@ PARENT: Final = b"x-claude-code-parent-agent-id"
 TRACEPARENT: Final = b"traceparent"
 
 HASH_CHARS: Final = 12
-"""48 bits: two of 100,000 runs of one caller share a hash with a probability of 2e-5."""
+"""48 bits: two of 100,000 callers, or runs of one caller, share a hash with a probability of 2e-5."""
 
 MOST_MET: Final = 10_000
 """Values remembered at once, so that what a task sends with each of its calls is hashed once."""

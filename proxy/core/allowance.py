@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import exp
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.costs import BYTES_PER_TOKEN
 from proxy.core.rounding import NEVER, ROUNDING_S
 from proxy.core.word import OUTPUT_TOKENS, REQUESTS, TOKENS, Said
 
@@ -38,9 +39,6 @@ MOST_RESERVED: Final = 0.5
 
 LEARN: Final = 0.05
 """Weight of the newest word in what calls cost."""
-
-BYTES_A_TOKEN: Final = 4.0
-"""By the rule of thumb of OpenAI's documentation; what is wrong with it is learnt."""
 
 MOST_OFF: Final = 20.0
 """No estimate is off by more than so many times."""
@@ -146,17 +144,20 @@ class Allowance:
     # ── what goes ───────────────────────────────────────────────────────────────────────────────────
 
     def weight(self, call: Call) -> float:
-        """What a call weighs in this: itself, or its tokens as estimated, by its length where nobody has."""
+        """What a call weighs in this: itself, or its tokens as estimated, by its length where nobody has.
+
+        What is wrong with that is learnt, as `mean`.
+        """
         if self.unit == REQUESTS:
             return 1.0
         if self.as_produced:
             return self._usual
-        return call.tokens if call.tokens and self.unit == TOKENS else max(1.0, call.size / BYTES_A_TOKEN)
+        return call.tokens if call.tokens and self.unit == TOKENS else max(1.0, call.size / BYTES_PER_TOKEN)
 
     def produced(self, answered_bytes: int, now: float) -> None:
         """A call has ended, to which so much was answered: charged now, if this is as it is produced."""
         if answered_bytes:
-            weight = answered_bytes / BYTES_A_TOKEN
+            weight = answered_bytes / BYTES_PER_TOKEN
             self._usual += (LEARN if self._usual else 1.0) * (weight - self._usual)
             self.spend(self.mean * weight, weight, now)
 

@@ -83,6 +83,25 @@ class Call:
         self.money = 0
         self.price: Price | None = None
 
+    def like(self, *, route: str, tool: str, arrived_at: float) -> Call:
+        """Another call of the same agent, as urgent and as patient: for this tool, by this route. What it
+        costs, and whether it comes again, is its own.
+        """
+        return Call(
+            route=route,
+            caller=self.caller,
+            run=self.run,
+            agent=self.agent,
+            parent=self.parent,
+            tool=tool,
+            rank=self.rank,
+            arrived_at=arrived_at,
+            deadline=self.deadline,
+            weight=self.weight,
+            until=self.until,
+            size=self.size,
+        )
+
     @property
     def has_run(self) -> bool:
         """Did its agent say to which task it belongs?"""

@@ -152,8 +152,10 @@ class Checks:
     def _passing(self, claims: Claims, shortfall: Shortfall, call: Call, target: Target, now: float) -> int:
         """With how many tokens this call would pass at once, or, where it never can, some time; 0: none."""
         too_dear = shortfall.reason is Reason.TOO_DEAR
-        if not too_dear and shortfall.reason is not Reason.BUCKET_EMPTY:
-            return 0
+        if not too_dear and (
+            shortfall.reason is not Reason.BUCKET_EMPTY or shortfall.key not in claims.token_keys()
+        ):
+            return 0  # a call of fewer tokens would lack it too
         most = call.tokens
         for key, policy in claims.buckets:
             if policy.unit is _TOKENS:

@@ -50,13 +50,13 @@ class Gate:
         self.store = store
         self.room = WaitingRoom()
         self.promises = Promises(self.room, store)
-        self.checks = self._checks = Checks(self.room, store, self.promises, self._plans)
+        self.checks = Checks(self.room, store, self.promises, self._plans)
         self.targets: dict[str, Target] = {}
         self.draining = False
         self.guarded: Waiter | None = None  # who is being served before its turn, lest it starve
         self.policy = policy
         # With the routes that a reload removed: a call may be on its way.
-        self._routes: dict[str, RoutePolicy] = self._checks.routes
+        self._routes: dict[str, RoutePolicy] = self.checks.routes
         self.adopt(policy, now=0.0)
 
     # ── the way in ──────────────────────────────────────────────────────────────────────────────────
@@ -86,10 +86,10 @@ class Gate:
             if self.room.size:  # what was kept for it is not, from now on
                 self.room.lines.try_again(self._plans.claims_of(call, target, route).keys())
         refusal = (
-            self._checks.still_wanted(call, target, now)  # not after its deadline, nor its run's end
-            or (None if booked else self._checks.shed(call, target, route, now))  # too full for this class
-            or self._checks.recheck(call, target, now)  # upstream down, or retries spent
-            or self._checks.brown_out(call, target, now)  # upstream accepts too few
+            self.checks.still_wanted(call, target, now)  # not after its deadline, nor its run's end
+            or (None if booked else self.checks.shed(call, target, route, now))  # too full for this class
+            or self.checks.recheck(call, target, now)  # upstream down, or retries spent
+            or self.checks.brown_out(call, target, now)  # upstream accepts too few
         )
         if refusal is not None:
             return self._turn_away(refusal, call, target, booked=booked)
@@ -98,7 +98,7 @@ class Gate:
         # were free a moment ago, go with it because nothing can happen in between. What is kept for others
         # is not to be had: by those who return with a ticket, by the more important classes.
         claims = self._plans.claims_of(call, target, route)
-        shortfall = self._checks.take(call, target, claims, NEVER, now, booked=booked)
+        shortfall = self.checks.take(call, target, claims, NEVER, now, booked=booked)
         if shortfall is None:
             return self._grant(call, target, claims, now, in_turn=True, booked=booked)
 
@@ -125,14 +125,14 @@ class Gate:
         expires_at = min(now + route.queue.max_age_s, call.deadline)
         pending = shortfall.pending  # then no queue is too full, nor off, to wait for the answer to come
         if not pending and not self.room.size and too_late(shortfall.wait_s, expires_at, call, now):
-            return self._checks.short(claims, shortfall, call, target, shortfall.wait_s, now)  # the cheap way
-        kind = BOOKED if booked else self._checks.kind(call, target)
+            return self.checks.short(claims, shortfall, call, target, shortfall.wait_s, now)  # the cheap way
+        kind = BOOKED if booked else self.checks.kind(call, target)
         waiter = Waiter(call, target, route, claims, kind, going=call.going, since=now, expires_at=expires_at)
-        ready_s, in_vain = self._checks.prospect(shortfall, waiter, now)
+        ready_s, in_vain = self.checks.prospect(shortfall, waiter, now)
         if not pending and (not may_wait or in_vain or not (route.queue.size or booked)):
             if route.queue.dry_size and may_wait and not in_vain:
                 self._emit(WouldQueue(call, target.name, shortfall.reason, scope_of(shortfall)))
-            return self._checks.short(claims, shortfall, call, target, ready_s, now)
+            return self.checks.short(claims, shortfall, call, target, ready_s, now)
         is_full = not (booked or pending) and self.room.lanes.is_full(route, call.size)
         displaces = is_full
         while is_full:
@@ -256,18 +256,18 @@ class Gate:
                 self._decide(waiter, self._refuse_waiting(Reason.WAITED_TOO_LONG, waiter, now))
                 continue
             # No second look at the pressure: its turn has come, and to shed it now would waste the room.
-            refusal = self._checks.still_wanted(call, target, now) or self._checks.recheck(call, target, now)
+            refusal = self.checks.still_wanted(call, target, now) or self.checks.recheck(call, target, now)
             if refusal is not None:
                 self._decide(waiter, refusal)
                 continue
             booked = waiter.kind == BOOKED
             guarded = waiter is self.guarded
-            shortfall = self._checks.take(
+            shortfall = self.checks.take(
                 call, target, waiter.claims, waiter.seq, now, booked=booked, guarded=guarded
             )
             if shortfall is None:
                 self._dispatch(waiter, now, booked=booked)
-            elif self._checks.gives_up(waiter, shortfall, now):
+            elif self.checks.gives_up(waiter, shortfall, now):
                 self._decide(waiter, self.promises.short(shortfall, call, target, shortfall.wait_s, now))
             else:
                 self.room.lines.lacks(waiter, shortfall, now, opened)
@@ -301,7 +301,7 @@ class Gate:
             self._serve(self.room.lines.opened(opened, now), now)
 
     def _refuse_waiting(self, reason: Reason, waiter: Waiter, now: float) -> Refusal:
-        shortfall = self._checks.short_of(waiter, now)
+        shortfall = self.checks.short_of(waiter, now)
         return self.promises.of_queue(reason, shortfall, waiter, now)
 
     def _grant(
@@ -345,6 +345,6 @@ class Gate:
     def _refuse_all(self, concerns: Callable[[Waiter], bool], now: float) -> None:
         for waiter in [waiter for waiter in self.room.waiters() if concerns(waiter)]:
             call, target = waiter.call, waiter.target
-            refusal = self.promises.draining() if self.draining else self._checks.recheck(call, target, now)
+            refusal = self.promises.draining() if self.draining else self.checks.recheck(call, target, now)
             if refusal is not None:
                 self._decide(waiter, refusal)

@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from proxy.core.verdict import Refusal
 from proxy.dialects.base import Answer, Ask
 from proxy.dialects.bodies import encode, replace_model
 from proxy.dialects.paths import last_segment
 from proxy.dialects.refusal import JSON, Facts, headers_of
+from proxy.dialects.unsaid import InTheBody
 
 
-class ByStatus(ABC):
+class ByStatus(InTheBody):
     """A status, the headers and one JSON object. What the object looks like is the dialect's own."""
 
     content_type: bytes = JSON
@@ -33,22 +34,6 @@ class ByStatus(ABC):
     def costs_tokens(self, path: bytes) -> bool:
         """By the last segment of the path."""
         return last_segment(path) in self.costing
-
-    def answers_no_text(self, path: bytes) -> bool:
-        """No: what costs tokens writes some."""
-        return False
-
-    def model_in(self, path: bytes) -> str:
-        """None: the body names it."""
-        return ""
-
-    def streams(self, path: bytes) -> bool:
-        """The body says so."""
-        return False
-
-    def model_in_body(self, path: bytes) -> bool:
-        """Yes, wherever there is one."""
-        return True
 
     def with_model(self, path: bytes, body: bytes | None, model: str) -> tuple[bytes, bytes | None]:
         """The same request with the `model` of its body replaced."""

@@ -19,6 +19,7 @@ from proxy.dialects.bodies import encode
 from proxy.dialects.jsonrpc import TOOL_CALL, read_messages
 from proxy.dialects.refusal import JSON, Facts, headers_of
 from proxy.dialects.routing_headers import MISMATCH
+from proxy.dialects.unsaid import InTheBody
 
 COME_BACK_CODE: Final = -32010
 FINAL_CODE: Final = -32011
@@ -34,7 +35,7 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,64}")
 """A tool's name as the protocol advises it; any other is not repeated in a sentence that a model reads."""
 
 
-class Mcp:
+class Mcp(InTheBody):
     """Answers keep the request's id. The facts stand in `_meta` of a result, or in `data` of an error."""
 
     name = "mcp"
@@ -96,22 +97,6 @@ class Mcp:
     def costs_tokens(self, path: bytes) -> bool:
         """Never: nobody tells what a tool's model reads."""
         return False
-
-    def answers_no_text(self, path: bytes) -> bool:
-        """Nothing costs tokens."""
-        return False
-
-    def model_in(self, path: bytes) -> str:
-        """None."""
-        return ""
-
-    def streams(self, path: bytes) -> bool:
-        """The server chooses."""
-        return False
-
-    def model_in_body(self, path: bytes) -> bool:
-        """Nowhere."""
-        return True
 
     def with_model(self, path: bytes, body: bytes | None, model: str) -> tuple[bytes, bytes | None]:
         """Always Malformed."""

@@ -6,13 +6,14 @@ What to look for is the operator's to say. An answer is looked at as it passes, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from proxy.core.leash import Leash
 from proxy.core.verdict import OVERLOADED
 from proxy.core.word import Word
 from proxy.upstream.contract import Downstream, Headers, Result
+from proxy.upstream.passing import Passing
 
 SEARCHED_BYTES: Final = 4096
 """Of an answer. Who is over a limit is told so in a sentence; and a pattern of two repeats takes time that
@@ -53,13 +54,13 @@ def _seconds(match: re.Match[bytes]) -> float | None:
     return min(seconds, LONGEST_WAIT_S) if seconds > 0.0 else None
 
 
-class Overheard(Downstream):
+class Overheard(Passing):
     """The caller's side of an exchange, whose answer is looked at on its way. Passes everything on."""
 
-    __slots__ = ("_caller", "_looks", "_text", "_texts")
+    __slots__ = ("_looks", "_text", "_texts")
 
     def __init__(self, caller: Downstream, texts: LimitTexts) -> None:
-        self._caller = caller
+        super().__init__(caller)
         self._texts = texts
         self._text = b""
         self._looks = False
@@ -79,31 +80,6 @@ class Overheard(Downstream):
             self._text += piece[: SEARCHED_BYTES - len(self._text)]
             self._looks = len(self._text) < SEARCHED_BYTES
         self._caller.write(piece)
-
-    def end(self) -> None:
-        """As the caller's."""
-        self._caller.end()
-
-    @property
-    def slow(self) -> bool:
-        """As the caller's."""
-        return self._caller.slow
-
-    async def drained(self) -> None:
-        """As the caller's."""
-        await self._caller.drained()
-
-    def flush(self) -> None:
-        """As the caller's."""
-        self._caller.flush()
-
-    async def next_body(self) -> bytes | memoryview | None:
-        """As the caller's."""
-        return await self._caller.next_body()
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """As the caller's."""
-        self._caller.on_gone(callback)
 
 
 def looked_at(caller: Downstream, texts: LimitTexts | None) -> Downstream:

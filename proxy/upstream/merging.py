@@ -5,10 +5,10 @@ Into an array ours go as its first members, into an event stream as its first ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from proxy.upstream.contract import Downstream, Headers
+from proxy.upstream.passing import Passing
 
 _SPACE: Final = b" \t\r\n"
 
@@ -22,7 +22,7 @@ _OF_THE_BODY: Final = frozenset({b"content-length", b"content-type"})
 _PASSES, _BEGINS, _IN_OBJECT, _LEFT_OUT = range(4)
 
 
-class Merged(Downstream):
+class Merged(Passing):
     """The caller's side of an exchange for a part of a batch; `replies` answer the rest of it, one or more.
 
     An answer with another status than 200 or 202 is for the whole batch, and passes as it is. `unread`: one
@@ -30,10 +30,10 @@ class Merged(Downstream):
     caller has got nothing.
     """
 
-    __slots__ = ("_caller", "_events", "_head", "_state", "members", "unread")
+    __slots__ = ("_events", "_head", "_state", "members", "unread")
 
     def __init__(self, caller: Downstream, replies: list[bytes]) -> None:
-        self._caller = caller
+        super().__init__(caller)
         self.members = b",".join(replies)
         self._events = b"".join(b"event: message\ndata: " + reply + b"\n\n" for reply in replies)
         self._state = _PASSES
@@ -93,27 +93,10 @@ class Merged(Downstream):
         if not self.unread:
             self._caller.end()
 
-    @property
-    def slow(self) -> bool:
-        """As the caller."""
-        return self._caller.slow
-
-    async def drained(self) -> None:
-        """As the caller's."""
-        await self._caller.drained()
-
     def flush(self) -> None:
         """As the caller's."""
         if not self.unread:
             self._caller.flush()
-
-    async def next_body(self) -> bytes | memoryview | None:
-        """As the caller's."""
-        return await self._caller.next_body()
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """As the caller's."""
-        self._caller.on_gone(callback)
 
 
 def _kind_of(headers: Headers) -> bytes:

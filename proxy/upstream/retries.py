@@ -6,11 +6,11 @@ Off unless a route asks for it. Nothing is known here of budgets or room: a retr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Final
 
 from proxy.core.verdict import FAILED, OVERLOADED, Reason
 from proxy.upstream.contract import SAFE_METHODS, Downstream, Headers, Result
+from proxy.upstream.passing import Passing
 from proxy.upstream.retry_after import retry_after_s
 
 MOST_HELD_BYTES: Final = 64 * 1024
@@ -78,18 +78,18 @@ class Retries:
         return (told_s or 0.0) + chance * self.backoff_s
 
 
-class Held(Downstream):
+class Held(Passing):
     """The caller's side of a first attempt. Holds back an answer that calls for another; passes on any other.
 
     While `holding`, nothing has reached the caller: leave it so, or `release` what was held.
     """
 
     __slots__ = (
-        "_bytes", "_caller", "_ended", "_headers", "_pieces", "_retries", "_status", "holding", "told_s",
+        "_bytes", "_ended", "_headers", "_pieces", "_retries", "_status", "holding", "told_s",
     )  # fmt: skip
 
     def __init__(self, caller: Downstream, retries: Retries) -> None:
-        self._caller = caller
+        super().__init__(caller)
         self._retries = retries
         self._status = 0
         self._headers: Headers = []
@@ -151,19 +151,7 @@ class Held(Downstream):
         """What is held waits for nobody."""
         return not self.holding and self._caller.slow
 
-    async def drained(self) -> None:
-        """As the caller's."""
-        await self._caller.drained()
-
     def flush(self) -> None:
         """As the caller's."""
         if not self.holding:
             self._caller.flush()
-
-    async def next_body(self) -> bytes | memoryview | None:
-        """As the caller's."""
-        return await self._caller.next_body()
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """As the caller's."""
-        self._caller.on_gone(callback)

@@ -265,7 +265,7 @@ class World:
             return  # it takes what is kept for it; without that nobody could go a moment ago
         if whose is None:
             target = self.gate.targets[self.upstream_of[id(call)]]
-            order = order_of(call.rank, self.gate._checks.kind(call, target))
+            order = order_of(call.rank, self.gate.checks.kind(call, target))
         else:
             order = whose.order
         for waiter in self.waiters:
@@ -311,7 +311,7 @@ class World:
 
     def kept_from(self, waiter: Waiter) -> Shortfall | None:
         """What is there, but not for this one."""
-        return self.gate._checks.kept(
+        return self.gate.checks.kept(
             waiter.call, waiter.target, waiter.claims, waiter.seq, self.now, booked=waiter.kind == BOOKED
         )
 
