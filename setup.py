@@ -14,8 +14,8 @@ from setuptools import setup
 
 HOT = (
     "admission", "advising", "answering", "app", "batch", "begun", "counting", "field_names", "identity",
-    "outgoing", "pipeline", "recognise", "retrying", "routing", "run_names", "status_lines", "urgency",
-    "wire",
+    "outgoing", "peeking", "pipeline", "recognise", "retrying", "routing", "run_names", "status_lines",
+    "urgency", "wire",
 )  # fmt: skip
 HOT_PACKAGES = ("core", "dialects", "listener", "upstream", "telemetry")
 HOT_STORES = ("contact", "holdings", "memory", "shared")
@@ -25,11 +25,10 @@ BUILDING = {"bdist_wheel", "build_ext"}
 
 INTERPRETED = {
     "proxy/core/hints.py",  # msgspec reads the annotations of these itself
-    "proxy/dialects/bodies.py",  # and of these
     "proxy/core/state.py",
-    "proxy/dialects/in_body.py",
+    "proxy/dialects/in_body.py",  # and of these
     "proxy/dialects/jsonrpc.py",
-    "proxy/dialects/usage.py",
+    "proxy/dialects/shapes.py",
     "proxy/telemetry/catalog.py",  # a scrape, not a call
     "proxy/telemetry/exposition.py",
     "proxy/telemetry/families.py",

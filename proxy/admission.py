@@ -19,6 +19,7 @@ from proxy.core.grant import Grant
 from proxy.core.hearing import hear
 from proxy.core.leash import Leash
 from proxy.core.policy import Policy
+from proxy.core.rounding import NEVER
 from proxy.core.used import Counter, Used
 from proxy.core.verdict import UNUSED, Outcome, Refusal
 from proxy.core.waiting import Waiter
@@ -107,7 +108,7 @@ class Admission:
         self.gate = gate
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
+        self._timer_at = NEVER
         self._pauses: set[asyncio.Future[None]] = set()
 
     def enter(self, call: Call, upstream: str, *, may_wait: bool = True) -> Lease | Refusal | Waiter:
@@ -266,7 +267,7 @@ class Admission:
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._advance)
 
     def _advance(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
+        self._timer, self._timer_at = None, NEVER
         self.gate.advance(self._clock())
         self._tell()
         if self.gate.watch.hung:

@@ -12,7 +12,8 @@ from proxy.core.verdict import Refusal
 from proxy.dialects.base import Answer, Ask
 from proxy.dialects.codex import needs_stream_form
 from proxy.dialects.responses import cut, is_responses, refused
-from proxy.recognise import Arrival, read_if_any
+from proxy.peeking import read_if_any
+from proxy.recognise import Arrival
 from proxy.wire import Wire
 
 CHEAP_BYTES: Final = 16 * 1024

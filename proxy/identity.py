@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from proxy.core.rounding import NEVER
 from proxy.dialects.in_body import InBody, Said
 from proxy.run_names import HASH_CHARS, RunNames
 from proxy.upstream import CREDENTIALS, Headers
@@ -159,7 +160,7 @@ def deadline_s(headers: dict[bytes, bytes]) -> tuple[float, float]:
     The first is the caller's word, `x-deadline-ms`. The second is also the SDK's own time limit for a
     read, less a margin; SDKs may send `NOT_GIVEN` there. Raises BadHeader.
     """
-    total = float("inf")
+    total = NEVER
     told = headers.get(b"x-deadline-ms")
     if told is not None:
         if not told.strip().isdigit() or len(told) > 20:
@@ -185,4 +186,4 @@ def _seconds(value: bytes | None) -> float | None:
         seconds = float(value)
     except ValueError:
         return None  # NOT_GIVEN, and whatever else an SDK may say: no time limit is known
-    return seconds if 0 < seconds < float("inf") else None
+    return seconds if 0 < seconds < NEVER else None

@@ -14,27 +14,18 @@ from proxy.core.costs import Costs
 from proxy.core.repeats import Key, Repeats, Trace
 from proxy.counting import Count
 from proxy.dialects import dialect_named
-from proxy.dialects.base import Answer, Ask, Dialect, Malformed
+from proxy.dialects.base import Answer, Ask, Malformed
 from proxy.dialects.estimate import size_of, size_unread
 from proxy.dialects.fingerprint import Digests
-from proxy.dialects.in_body import SILENT, Said
-from proxy.dialects.routing_headers import METHOD, NAME, check_routing
+from proxy.dialects.in_body import Said
 from proxy.identity import BadHeader, Identity, deadline_s, sdk_says_retry, target_mark
+from proxy.peeking import PEEKED_BYTES, ask_for_cost, ask_of, said_of, tells_cost
 from proxy.routing import Match, Route, Rung, Table
 from proxy.telemetry import Telemetry
 from proxy.upstream import Result, UnsendableRequest
 from proxy.wire import SMALL_BYTES, TooLarge, Wire
 
-PEEKED_BYTES: Final = 64 * 1024
-"""Where tokens are counted, a body up to this size is read for its model and the output it allows, 50 us at
-most; and waited for, as it comes with its head or in the next read. One that is longer is read only if it is
-here and may ask for a stream, whose usage is to be asked for: such an answer costs its events anyway."""
-
-STREAM: Final = b'"stream"'
 ASKABLE: Final = b"/chat/completions"
-HEAD_BYTES: Final = 1024
-END_BYTES: Final = 4096
-"""Where `stream` stands in a long body: before its messages or, as the SDKs write it, behind them."""
 
 UNKNOWN_BYTES: Final = 64 * 1024
 """What a body of no declared length is taken to keep in memory while its call waits."""
@@ -141,12 +132,15 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
         ask = match.ask
         said: Said | None = None
         if (route.reads_body and ask is None) or route.dialect.needs_body(wire.method, wire.path):
-            ask = await _ask(wire, route, headers, serving)
+            ask = await ask_of(wire, route, headers, peek_bytes)
         counts = match.costs_tokens and wire.method == b"POST"
-        if counts and ask is match.ask:
-            ask = await _ask_of(wire, match, headers) or ask
+        if counts and ask is match.ask and tells_cost(wire, headers):
+            here = wire.is_here(SMALL_BYTES)  # as nearly always; to await it costs a microsecond
+            ask = ask_for_cost(
+                match, wire.take_arrived() if here else await wire.read_all(PEEKED_BYTES, idle_s=idle_s)
+            )
         if route.in_body is not None:
-            said = await _said(wire, headers, route, serving)
+            said = await said_of(wire, headers, route, serving.identity, peek_bytes)
         arrival = _arrival(wire, match, headers, ask, said, serving, now)
         trace: Trace | None = None
         if route.counts_retries:
@@ -164,19 +158,6 @@ async def recognise(wire: Wire, serving: Serving, now: float) -> Arrival | Answe
     return arrival
 
 
-async def _ask(wire: Wire, route: Route, headers: dict[bytes, bytes], serving: Serving) -> Ask | None:
-    """What the body asks for, where the decision needs it. Raises Malformed, TooLarge, CallerGone."""
-    peek_bytes, idle_s = serving.peek_bytes, route.ladder[0].upstream.idle_s
-    if route.dialect.needs_body(wire.method, wire.path):
-        ask = route.dialect.read(await wire.read_all(peek_bytes, idle_s=idle_s))
-        if METHOD in headers or NAME in headers:
-            check_routing(wire.headers, ask)
-        return ask
-    if wire.has_body and is_json(headers.get(b"content-type", b"")):
-        return read_if_any(route.dialect, await wire.read_all(peek_bytes, idle_s=idle_s))
-    return None
-
-
 def _barred(match: Match, headers: dict[bytes, bytes], serving: Serving) -> Answer | None:
     """What is relayed to nobody: WebSocket, and a path out of its route."""
     route = match.route
@@ -185,36 +166,6 @@ def _barred(match: Match, headers: dict[bytes, bytes], serving: Serving) -> Answ
     if match.climbs:
         return complaint(UnsendableRequest("The path leads out of its route."), route, serving)
     return None
-
-
-def is_json(content_type: bytes) -> bool:
-    """May a body of this type be JSON? One of no type is read too, as most servers do."""
-    return not content_type or b"json" in content_type.lower()
-
-
-def read_if_any(dialect: Dialect, body: bytes) -> Ask:
-    """What a body asks for; nothing, where the dialect does not speak so: that is its upstream's to say."""
-    try:
-        return dialect.read(body)
-    except Malformed:
-        return Ask()
-
-
-async def _said(wire: Wire, headers: dict[bytes, bytes], route: Route, serving: Serving) -> Said:
-    """What the body says of run and urgency, where the headers leave it open. Raises CallerGone.
-
-    One that is too large to be read before the decision, or of no declared length, says nothing: it is
-    refused for that by nobody.
-    """
-    in_body = route.in_body
-    if in_body is None or not wire.has_body or not serving.identity.asks(in_body, headers):
-        return SILENT
-    if wire.body is None:
-        known = wire.length is not None and wire.length <= serving.peek_bytes
-        if not known or not is_json(headers.get(b"content-type", b"")):
-            return SILENT
-        await wire.read_all(serving.peek_bytes, idle_s=route.ladder[0].upstream.idle_s)
-    return in_body.read(wire.body or b"")
 
 
 def _unknown(serving: Serving) -> Answer:
@@ -277,30 +228,6 @@ def _arrival(
     )
     key = (standing.name, run, target_mark(wire.path, wire.query), wire.length or 0)
     return Arrival(call, wire.method, route, match.rest, ask, key, now + total_s)
-
-
-async def _ask_of(wire: Wire, match: Match, headers: dict[bytes, bytes]) -> Ask | None:
-    """What a body asks for, by which its tokens are counted; None where it is not read. Raises CallerGone.
-
-    Of model and stream the path has the word, where it names them.
-    """
-    if not wire.has_body or wire.length is None or wire.length > SMALL_BYTES:
-        return None
-    if not is_json(headers.get(b"content-type", b"")):
-        return None
-    if wire.length <= PEEKED_BYTES:
-        body = await wire.read_all(PEEKED_BYTES, idle_s=match.route.ladder[0].upstream.idle_s)
-    elif wire.is_here(SMALL_BYTES):
-        whole = wire.arrived_whole()  # not copied before it is known to be of use
-        if STREAM not in bytes(whole[:HEAD_BYTES]) and STREAM not in bytes(whole[-END_BYTES:]):
-            return None
-        body = wire.take_arrived()
-    else:
-        return None
-    ask = read_if_any(match.route.dialect, body)
-    if match.ask is not None:
-        ask.model, ask.stream = match.ask.model, match.ask.stream
-    return ask
 
 
 def _count(wire: Wire, match: Match, arrival: Arrival, repeated: Trace | None, serving: Serving) -> Count:

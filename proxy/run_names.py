@@ -34,12 +34,11 @@ _TRACE: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2
 class RunNames:
     """Reads run, agent and parent as configured (`runs.identify`): the first source that says something."""
 
-    __slots__ = ("_headers", "_met", "_names", "_sources")
+    __slots__ = ("_headers", "_met", "_sources")
 
     def __init__(self, sources: Sequence[str]) -> None:
         self._sources = tuple(sources)
         self._headers = tuple(name.encode() for name in sources if not name.startswith(IN_BODY))
-        self._names = frozenset(self._headers)
         self._met: dict[int, str] = {}
 
     def before(self, in_body: str) -> int:
@@ -69,10 +68,10 @@ class RunNames:
         """
         if in_body:
             value = self.said(headers, before) or in_body
-        elif headers.keys().isdisjoint(self._names):  # most calls, in a fifth of the time
-            return _NOBODY
-        else:
+        elif any(name in headers for name in self._headers):  # mypyc makes a plain loop of it
             value = self.said(headers, len(self._headers))
+        else:
+            return _NOBODY  # most calls
         if not value:
             return _NOBODY
         agent = headers.get(AGENT)

@@ -21,8 +21,10 @@ from proxy.core.waiting import Waiter, WaitingRoom
 SHED_FOR_S: Final = 20.0
 """Who is shed comes back late: the others need the room first (reference/clients.md, statuses table)."""
 
-
 _TOKENS: Final = Unit.TOKENS
+_EMPTY: Final = Reason.BUCKET_EMPTY
+_TOO_DEAR: Final = Reason.TOO_DEAR
+"""For the speed of `is`, as `policy.REQUESTS`."""
 
 MOST_AHEAD: Final = 32.0
 """A run under way goes first until its caller has had so many calls more than others, over its weight."""
@@ -151,10 +153,8 @@ class Checks:
 
     def _passing(self, claims: Claims, shortfall: Shortfall, call: Call, target: Target, now: float) -> int:
         """With how many tokens this call would pass at once, or, where it never can, some time; 0: none."""
-        too_dear = shortfall.reason is Reason.TOO_DEAR
-        if not too_dear and (
-            shortfall.reason is not Reason.BUCKET_EMPTY or shortfall.key not in claims.token_keys()
-        ):
+        too_dear = shortfall.reason is _TOO_DEAR
+        if not too_dear and (shortfall.reason is not _EMPTY or not claims.counts_tokens(shortfall.key)):
             return 0  # a call of fewer tokens would lack it too
         most = call.tokens
         for key, policy in claims.buckets:

@@ -97,6 +97,13 @@ class Claims:
             return ceil(used.of(policy.unit)) - self.quota_cost(policy)
         return 0 if self.price is None else self.price.cost_of(used) - self.quota_cost(policy)
 
+    def counts_tokens(self, key: str) -> bool:
+        """Does what is counted under this key depend on the tokens of a call?"""
+        for name, policy in self.buckets:
+            if name == key:
+                return policy.unit is not REQUESTS
+        return any(name == key and quota.unit is not REQUESTS for name, quota in self.quotas)
+
     def token_keys(self) -> list[str]:
         """The keys of which each call asks another amount: what one lacks another may find."""
         if not self.tokens:

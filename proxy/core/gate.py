@@ -217,7 +217,7 @@ class Gate:
     def drain(self, now: float) -> None:
         """Refuse whoever waits and whoever comes. Who holds a grant keeps it."""
         self.draining = True
-        self._refuse_all(lambda _: True, now)
+        self._refuse_all(None, now)
 
     def adopt(self, policy: Policy, now: float) -> None:
         """Follow a new policy from now on. Counts stay; waiters keep their place and their queue's terms."""
@@ -296,7 +296,7 @@ class Gate:
             opened = [*opened, key]
         if self.watch.moved:
             self.watch.moved = False
-            self._refuse_all(lambda waiter: waiter.target is target, now)
+            self._refuse_all(target, now)
         if opened and self.room.size:
             self._serve(self.room.lines.opened(opened, now), now)
 
@@ -342,9 +342,9 @@ class Gate:
         waiter.verdict = verdict
         self._decided.append(waiter)
 
-    def _refuse_all(self, concerns: Callable[[Waiter], bool], now: float) -> None:
-        for waiter in [waiter for waiter in self.room.waiters() if concerns(waiter)]:
-            call, target = waiter.call, waiter.target
-            refusal = self.promises.draining() if self.draining else self.checks.recheck(call, target, now)
+    def _refuse_all(self, target: Target | None, now: float) -> None:  # None: whatever they wait for
+        for waiter in [each for each in self.room.waiters() if target is None or each.target is target]:
+            call, of = waiter.call, waiter.target
+            refusal = self.promises.draining() if self.draining else self.checks.recheck(call, of, now)
             if refusal is not None:
                 self._decide(waiter, refusal)

@@ -90,8 +90,16 @@ class Plans:
 
 
 def _fresh(known: Claims, call: Call, sharing: Sharing | None) -> Claims:
-    rows = known.caps, known.buckets, known.quotas
-    return Claims(*rows, call.tokens, sharing, call.estimate, call.money, call.price)
+    return Claims(
+        known.caps,
+        known.buckets,
+        known.quotas,
+        call.tokens,
+        sharing,
+        call.estimate,
+        call.money,
+        call.price,
+    )
 
 
 def claims_of(

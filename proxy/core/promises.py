@@ -209,7 +209,7 @@ class Promises:
                 at = now + min(earliest_s, float(LONGEST_RETRY_AFTER_S))
                 told_s = _at_most_55(self._instants.distinct(at, now) - now)
                 return Refusal(reason, scope, told_s, limit, come_back=False)
-        patience_s = float("inf") if call is None else call.until - now
+        patience_s = NEVER if call is None else call.until - now
         sold = self._tickets.line(key or scope, now).book(earliest_s, step_s, now, patience_s, part)
         if sold is not None:
             return self._told(sold, reason, scope, limit, now)

@@ -20,6 +20,7 @@ FADING: Final = 1.01
 
 HEAVIEST: Final = 1e12
 
+_BOUNDS: Final = [float(GROWTH**at) for at in range(BOUNDS)]
 _PER_BOUND: Final = 1.0 / log(GROWTH)
 
 
@@ -61,7 +62,7 @@ class Sizes:
         for at in range(self._top, -1, -1):
             above -= self._counts[at]
             if above < 0.0:
-                return float(GROWTH**at)
+                return _BOUNDS[at]
         return 0.0
 
     def _scale_down(self) -> None:

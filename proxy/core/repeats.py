@@ -109,9 +109,9 @@ class _Row:
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []
-        self.first_due = float("inf")
+        self.first_due = NEVER
         self.tickets = self.marked = 0
-        self.first_end = float("inf")
+        self.first_end = NEVER
 
     def is_awaited(self, now: float) -> bool:
         """Is anybody's return still to come, to a place that is kept for it?"""
@@ -179,7 +179,7 @@ class Repeats:
         `cut`: its caller had a part of the answer. Other replicas are not told that.
         """
         kept_under = key if digest is None else of_any_length(key)
-        trace = Trace(digest, float("inf"), now + HORIZON_S, tokens)
+        trace = Trace(digest, NEVER, now + HORIZON_S, tokens)
         if cut:
             trace.not_before = now + HOLD_S
         self._tell(kept_under, trace, now)
@@ -283,7 +283,7 @@ class Repeats:
         row.traces = alive
         row.tickets = sum(trace.ticket is not None for trace in alive)
         row.marked = sum(trace.digest is not None for trace in alive)
-        row.first_end = min((trace.until for trace in alive), default=float("inf"))
+        row.first_end = min((trace.until for trace in alive), default=NEVER)
         if alive:
             return row
         del shelf.rows[key]

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final
 
 from proxy.core.policy import RetryBudgetPolicy
-from proxy.core.rounding import wait_until
+from proxy.core.rounding import NEVER, wait_until
 
 WINDOW_S: Final = 60
 
@@ -88,7 +88,7 @@ class RetryBudget:
             aged = following.deposits if following is not None and following.at == row.at + 1 else 0
             if self._room(deposits - aged, withdrawals) >= ONE:
                 return wait_until(row.at + WINDOW_S + 1, now)
-        return float("inf")
+        return NEVER
 
     def idle(self, now: float) -> bool:
         """Nothing happened within the window: the budget may be forgotten."""

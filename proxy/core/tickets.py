@@ -21,7 +21,7 @@ from typing import Final
 
 from proxy.core.book import GRACE_SHARE, LEARN, LEAST_KEPT, Book, Ticket
 from proxy.core.patience import Patience, span_of
-from proxy.core.rounding import ROUNDING_S
+from proxy.core.rounding import NEVER, ROUNDING_S
 from proxy.core.verdict import LONGEST_RETRY_AFTER_S
 
 LEAST_STEP_S: Final = 0.001
@@ -65,14 +65,14 @@ class Line(Book):
     def lapses_at(self, now: float) -> float:
         """When the first of the places that are kept free is not any more; inf when none is."""
         self._let_go(now)
-        return _held_until(self._held[0]) if self._held else float("inf")
+        return _held_until(self._held[0]) if self._held else NEVER
 
     def book(
         self,
         earliest_s: float,
         step_s: float,
         now: float,
-        patience_s: float = float("inf"),
+        patience_s: float = NEVER,
         part: float = 1.0,
     ) -> Ticket | None:
         """A ticket `earliest_s` from now at the soonest, and a step after the last.
@@ -92,7 +92,7 @@ class Line(Book):
         return ticket
 
     def next_after(
-        self, earliest_s: float, step_s: float, now: float, patience_s: float = float("inf")
+        self, earliest_s: float, step_s: float, now: float, patience_s: float = NEVER
     ) -> float | None:
         """The next instant, for which nothing is kept; None beyond 55 seconds, or beyond `patience_s`."""
         at = now + earliest_s
@@ -103,7 +103,7 @@ class Line(Book):
         self._last = at
         return at
 
-    def kept_free_s(self, now: float, seq: float, burst_s: float = float("inf"), part: float = 1.0) -> float:
+    def kept_free_s(self, now: float, seq: float, burst_s: float = NEVER, part: float = 1.0) -> float:
         """How much the `seq`th to wait must leave for those with an older ticket, in seconds of the refill.
 
         Of all that is due just now so much as is likely to be asked for, and no more than a part of a burst,

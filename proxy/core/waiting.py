@@ -17,6 +17,7 @@ from proxy.core.lanes import Lanes
 from proxy.core.lines import Lines
 from proxy.core.orders import BOOKED, order_of
 from proxy.core.policy import RoutePolicy
+from proxy.core.rounding import NEVER
 from proxy.core.verdict import Reason
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Waiter:
         self.going = going
         self.since = since
         self.expires_at = expires_at
-        self.stale_at = float("inf")
+        self.stale_at = NEVER
         self.shares: Shares = target.flow.shares(call.rank)
         self.seq = 0
         self.row: Row | None = None

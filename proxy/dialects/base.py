@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from proxy.core.verdict import Refusal
 
@@ -82,7 +83,7 @@ class Malformed(Exception):
     code: ClassVar[str] = "malformed_body"
 
 
-class Dialect(Protocol):
+class Dialect(ABC):
     """One API's manner of speaking. Stateless: one instance serves every call.
 
     What is asked by path alone is asked once a path, not once a call (`routing.Table`). `docs/dialects.md`
@@ -98,34 +99,42 @@ class Dialect(Protocol):
     tools_in: str
     """Where a call names its tool: "path", "body", or "" where calls name none."""
 
+    @abstractmethod
     def needs_body(self, method: bytes, path: bytes) -> bool:
         """Whether the body must be read before the call can be decided."""
         ...
 
+    @abstractmethod
     def is_session(self, method: bytes) -> bool:
         """Is a request of this method, whose body is not read, a part of a session: never refused?"""
         ...
 
+    @abstractmethod
     def read(self, body: bytes) -> Ask:
         """What the body asks for. Raises Malformed."""
         ...
 
+    @abstractmethod
     def costs_tokens(self, path: bytes) -> bool:
         """Does a POST of this path cost tokens? No spelling that an upstream may read so escapes."""
         ...
 
+    @abstractmethod
     def answers_no_text(self, path: bytes) -> bool:
         """Does a call of this path, which costs tokens, cost its input only?"""
         ...
 
+    @abstractmethod
     def model_in(self, path: bytes) -> str:
         """The model that the path names; "" where the body does."""
         ...
 
+    @abstractmethod
     def streams(self, path: bytes) -> bool:
         """Does the path say that the answer comes bit by bit? False where the body does."""
         ...
 
+    @abstractmethod
     def refuse(
         self, refusal: Refusal, ask: Ask | None, *, refuse_as: str = "result", stop_status: int = 400
     ) -> Answer:
@@ -136,10 +145,12 @@ class Dialect(Protocol):
         """
         ...
 
+    @abstractmethod
     def error(self, status: int, code: str, message: str) -> Answer:
         """Any other answer of ours, such as 400, 404, 413 or 502, in the dialect's shape."""
         ...
 
+    @abstractmethod
     def cut(self, refusal: Refusal, ask: Ask | None = None) -> bytes | None:
         """The last bytes of an event stream that ends before its time; None: reset the connection.
 
@@ -147,10 +158,12 @@ class Dialect(Protocol):
         """
         ...
 
+    @abstractmethod
     def model_in_body(self, path: bytes) -> bool:
         """Must the body be here to ask another model the same?"""
         ...
 
+    @abstractmethod
     def with_model(self, path: bytes, body: bytes | None, model: str) -> tuple[bytes, bytes | None]:
         """Path and body of the same request for another model; `body` is None where `model_in_body` is not.
 

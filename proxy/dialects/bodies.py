@@ -6,11 +6,12 @@ The one place that knows msgspec's ways to fail. Nothing of a body gets into a m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from proxy.dialects.base import Ask, Malformed
+from proxy.dialects.shapes import ABSENT, COMPLETION, FIELDS, LISTED, STREAM_OPTIONS, TEXT
 
 T = TypeVar("T")
 
@@ -19,44 +20,8 @@ JSON_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError
 
 encode = msgspec.json.Encoder().encode
 
-
-_ABSENT = msgspec.Raw()
-
-
-class _Allowing(msgspec.Struct, gc=False, rename="camel"):
-    max_output_tokens: msgspec.Raw = _ABSENT
-    candidate_count: msgspec.Raw = _ABSENT
-
-
-class _Completion(msgspec.Struct, gc=False):
-    """What the bodies of all models' APIs have in common, each number under every name it has. All take null
-    for absent. What is raw is the upstream's to complain of: it must not keep us from reading the rest.
-    """
-
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: msgspec.Raw = _ABSENT
-    max_tokens: msgspec.Raw = _ABSENT
-    max_completion_tokens: msgspec.Raw = _ABSENT
-    max_output_tokens: msgspec.Raw = _ABSENT
-    max_tokens_to_sample: msgspec.Raw = _ABSENT
-    n: msgspec.Raw = _ABSENT
-    generation: _Allowing | None = msgspec.field(name="generationConfig", default=None)
-
-
-class _StreamOptions(msgspec.Struct, gc=False):
-    include_usage: bool | None = None
-
-
-MOST_ALLOWED = 100_000_000
+MOST_ALLOWED: Final = 100_000_000
 """A body that allows more, or asks for more answers, is taken for one that allows so many."""
-
-
-_COMPLETION = msgspec.json.Decoder(_Completion)
-_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LISTED = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
-_TEXT = msgspec.json.Decoder(str)
-_STREAM_OPTIONS = msgspec.json.Decoder(_StreamOptions | None)
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -74,23 +39,23 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 def read_completion(body: bytes) -> Ask:
     """Model and stream of a request to a model, and what output it allows. Raises Malformed."""
-    asked = decode(_COMPLETION, body)
+    asked = decode(COMPLETION, body)
     bounds = [asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens]
     bounds.append(asked.max_tokens_to_sample)
     times = asked.n
     if asked.generation is not None:
         bounds.append(asked.generation.max_output_tokens)
         times = asked.generation.candidate_count
-    allowed = None
+    allowed: int | None = None
     for bound in bounds:
-        if bound is not _ABSENT and (most := _whole(bound)) is not None:
+        if bound is not ABSENT and (most := _whole(bound)) is not None:
             allowed = most
     return Ask(
         model=asked.model or "",
         stream=bool(asked.stream),
         allowed=allowed,
-        answers=1 if times is _ABSENT else max(1, _whole(times) or 1),
-        tells=None if asked.stream_options is _ABSENT else _tells(asked.stream_options),
+        answers=1 if times is ABSENT else max(1, _whole(times) or 1),
+        tells=None if asked.stream_options is ABSENT else _tells(asked.stream_options),
     )
 
 
@@ -103,9 +68,9 @@ def ask_usage(body: bytes, ask: Ask) -> bytes:
     if ask.tells is None:
         brace = body.index(b"{") + 1
         return body[:brace] + b'"stream_options":{"include_usage":true},' + body[brace:]
-    fields = decode(_FIELDS, body)
+    fields = decode(FIELDS, body)
     stated = bytes(fields.get("stream_options", b"null"))
-    options = decode(_FIELDS, stated) if stated != b"null" else {}
+    options = decode(FIELDS, stated) if stated != b"null" else {}
     options["include_usage"] = msgspec.Raw(b"true")
     fields["stream_options"] = msgspec.Raw(encode(options))
     return encode(fields)
@@ -117,7 +82,7 @@ def replace_model(body: bytes, model: str) -> bytes:
     A member given twice is sent once, with its last value, so that no two readers can differ over it.
     Raises Malformed where there is no model to replace.
     """
-    fields = decode(_FIELDS, body)
+    fields = decode(FIELDS, body)
     if not bytes(fields.get("model", b"")).startswith(b'"'):
         raise Malformed("The body names no model to replace.")
     fields["model"] = msgspec.Raw(encode(model))
@@ -130,16 +95,16 @@ def replace_models(body: bytes, renamed: Callable[[str], str]) -> bytes:
     They stand at the top, in each of `requests` (embeddings) and in `generateContentRequest` (counting).
     Raises Malformed.
     """
-    fields = decode(_FIELDS, body)
+    fields = decode(FIELDS, body)
     _rename(fields, renamed)
     if "requests" in fields:
-        listed = decode(_LISTED, bytes(fields["requests"]))
+        listed = decode(LISTED, bytes(fields["requests"]))
         for each in listed:
             _rename(each, renamed)
         fields["requests"] = msgspec.Raw(encode(listed))
     for name in ("generateContentRequest", "generate_content_request"):  # Google reads both
         if name in fields:
-            asked = decode(_FIELDS, bytes(fields[name]))
+            asked = decode(FIELDS, bytes(fields[name]))
             _rename(asked, renamed)
             fields[name] = msgspec.Raw(encode(asked))
     return encode(fields)
@@ -147,7 +112,7 @@ def replace_models(body: bytes, renamed: Callable[[str], str]) -> bytes:
 
 def _rename(fields: dict[str, msgspec.Raw], renamed: Callable[[str], str]) -> None:
     if "model" in fields:
-        fields["model"] = msgspec.Raw(encode(renamed(decode(_TEXT, bytes(fields["model"])))))
+        fields["model"] = msgspec.Raw(encode(renamed(decode(TEXT, bytes(fields["model"])))))
 
 
 def _whole(raw: msgspec.Raw) -> int | None:
@@ -163,7 +128,7 @@ def _whole(raw: msgspec.Raw) -> int | None:
 def _tells(raw: msgspec.Raw) -> bool:
     """Do these `stream_options` ask for the usage?"""
     try:
-        options = _STREAM_OPTIONS.decode(raw)
+        options = STREAM_OPTIONS.decode(raw)
     except JSON_ERRORS:
         return True  # nothing that could be added to; the upstream will say so
     return options is not None and bool(options.include_usage)

@@ -10,7 +10,8 @@ from typing import Final
 from proxy.dialects.base import Headers
 from proxy.dialects.bodies import JSON_ERRORS
 from proxy.dialects.removing import Remover
-from proxy.dialects.usage import TOLD, TOLD_IN_PARTS, Spent, Told, spent
+from proxy.dialects.shapes import TOLD, TOLD_IN_PARTS, Told
+from proxy.dialects.usage import Spent, spent
 
 MOST_BYTES: Final = 256 * 1024
 """Of an answer, or an event, longer than this only the end is kept: there usage stands, in every API."""

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from proxy.dialects.bodies import JSON_ERRORS
-from proxy.dialects.usage import CHUNK
+from proxy.dialects.shapes import CHUNK
 
 MOST_HELD: Final = 256 * 1024
 """A line longer than this is passed on as it comes: no event that tells usage alone is so long."""

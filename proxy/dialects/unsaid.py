@@ -1,13 +1,13 @@
 """What a path tells where the body names the model: nothing."""
 
-# ruff: noqa: ARG002 - the arguments are the protocol's
+# ruff: noqa: ARG002 - the arguments are the base's
 
 from __future__ import annotations
 
-from abc import ABC
+from proxy.dialects.base import Dialect
 
 
-class InTheBody(ABC):  # noqa: B024 - nothing of it is abstract; mypyc wants one line of bases
+class InTheBody(Dialect):
     """The part of `Dialect` that only an API with its model in the path has more to say to. A base class."""
 
     def answers_no_text(self, path: bytes) -> bool:

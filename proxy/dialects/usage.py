@@ -1,65 +1,13 @@
-"""The JSON in which an answer says what it used.
-
-One form reads all of them, for no two APIs give one name two meanings. Only declared fields are decoded.
-"""
+"""What an answer says it used, in one form for all APIs: no two of them give one name two meanings."""
 
 from __future__ import annotations
 
 from typing import Final
 
-import msgspec
+from proxy.dialects.shapes import GeminiUsage, Told, Usage
 
 MOST_TOKENS: Final = 100_000_000
 """What says more was not counted by anybody: the largest context of any model is a hundredth of it."""
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class Usage(msgspec.Struct, gc=False):
-    """The numbers of one `usage` object: Chat Completions says prompt and completion, others otherwise."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens_details: _Details | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-
-
-class GeminiUsage(msgspec.Struct, gc=False, rename="camel"):
-    """The numbers of one `usageMetadata` object. The cached ones are among those of the prompt."""
-
-    prompt_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    total_token_count: int | None = None
-
-
-class _Inner(msgspec.Struct, gc=False):
-    usage: Usage | None = None
-
-
-class Told(msgspec.Struct, gc=False):
-    """An answer, or one event of a stream: OpenAI's Responses events wrap it as `response`, Anthropic's
-    first event as `message`; Gemini has a form of its own."""
-
-    usage: Usage | None = None
-    response: _Inner | None = None
-    message: _Inner | None = None
-    gemini: GeminiUsage | None = msgspec.field(name="usageMetadata", default=None)
-
-
-class Chunk(msgspec.Struct, gc=False):
-    """Of an event of Chat Completions: what tells the one that carries the usage from all others."""
-
-    choices: list[msgspec.Raw] | None = None
-    usage: dict[str, msgspec.Raw] | None = None
 
 
 class Spent:
@@ -77,11 +25,6 @@ class Spent:
         self.cached: int | None = None
         self.written: int | None = None
         self.apart = False
-
-
-TOLD: Final = msgspec.json.Decoder(Told)
-TOLD_IN_PARTS: Final = msgspec.json.Decoder(list[Told])
-CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 
 def spent(told: Told) -> Spent | None:

@@ -12,13 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from proxy.core.verdict import Reason, Refusal
+from proxy.core.verdict import Reason
 from proxy.demo import Behaviour, Ok, Outage
 from proxy.demo.calling import ToolCall
 from tests.app.watching import forward
 from tests.clients.refusing import AT_ONCE, Crowd, crowded
 from tests.clients.rows import WEATHER_CALL
-from tests.clients.stopping import Refusing
 from tests.kit.recording import Exchange, Recording
 from tests.kit.running import BREAKER, Running, before_demo
 from tests.kit.waiting import bounded
@@ -29,6 +28,8 @@ ONE_SLOT = "concurrency: 1"
 HELD_S = 3600.0
 SINCE_THE_RETRY_S = 58.0
 """Retries are counted over 61 s (core/retry_budget.py): so long ago, and the budget has room in 3 s."""
+
+TASK = "task-1"
 
 
 @dataclass
@@ -95,6 +96,11 @@ async def repeat(stage: Stage) -> None:
         stage.behaviour.mode = Ok()
 
 
+async def spend_run(stage: Stage) -> None:
+    """The same caller's task has made the one call that it may make."""
+    (await stage.crowd.ask(x_run_id=TASK)).raise_for_status()
+
+
 async def leave(stage: Stage) -> None:
     """The proxy shuts down."""
     stage.proxy.proxy.drain()
@@ -118,17 +124,17 @@ def stay(_: Stage) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """One column. Without a `reason` the call goes through. `scripted`: the upstream refuses so itself."""
+    """One column. Without a `reason` the call goes through."""
 
     name: str
     ask: str = "plain"
     reason: Reason | None = None
     route: str = ""
     upstream: str = ""
+    top: str = ""
     prepare: Callable[[Stage], Awaitable[None]] = nothing
     recover: Callable[[Stage], None] = stay
     sends: tuple[tuple[str, str], ...] = ()
-    scripted: Refusal | None = None
     has_other: bool = False
 
 
@@ -178,7 +184,9 @@ SCENES = (
     Scene(
         "run budget spent",
         reason=Reason.RUN_BUDGET_SPENT,
-        scripted=Refusal(Reason.RUN_BUDGET_SPENT, "run:7f3a9c21", limit="100 calls"),
+        top="callers: {default: {run_budget: {calls: 1}}}",
+        prepare=spend_run,
+        sends=(("x-run-id", TASK),),
     ),
     Scene("draining", reason=Reason.DRAINING, prepare=leave, recover=replace, has_other=True),
 )
@@ -198,13 +206,13 @@ async def staged(
     behaviour.calls = calls if scene.ask == "tool" else None
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        proxy = await enter(before_demo(behaviour, upstream=scene.upstream, route=scene.route))
+        proxy = await enter(
+            before_demo(behaviour, upstream=scene.upstream, route=scene.route, top=scene.top)
+        )
         seen = await enter(Recording(proxy.url))
         stage = Stage(proxy, await enter(crowded(proxy, dialect)), seen, heard=heard)
         if scene.has_other:
             stage.other = await enter(before_demo(behaviour))
-        if scene.scripted is not None:
-            seen.turn_to((await enter(Refusing(scene.scripted, dialect, proxy.url))).url)
         seen.asked, seen.answered = partial(_asked, scene, stage), partial(_answered, scene, stage)
         yield stage
 

@@ -12,7 +12,7 @@ from proxy.core.costs import DEFAULT_OUTPUT, ENOUGH, Costs
 from proxy.dialects import dialect_named
 from proxy.dialects.bodies import MOST_ALLOWED
 from proxy.dialects.estimate import FILE_TOKENS, UNKNOWN_INPUT, estimate, size_of, size_unread
-from proxy.recognise import read_if_any
+from proxy.peeking import read_if_any
 
 
 def cost(body: bytes, costs: Costs | None = None, *, input_only: bool = False) -> tuple[float, float]:
