@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.core.quantile import Sizes
+from proxy.core.quantile import Sizes, bound_of
 from proxy.core.recent import Recent
 
 BYTES_PER_TOKEN: Final = 4.0
@@ -79,12 +79,12 @@ class Costs:
     __slots__ = ("_callers", "_models")
 
     def __init__(self) -> None:
-        self._models: Recent[_Model] = Recent(MOST_MODELS)
-        self._callers: Recent[Sizes] = Recent(MOST_CALLERS)
+        self._models: Recent[str, _Model] = Recent(MOST_MODELS)
+        self._callers: Recent[tuple[str, str], Sizes] = Recent(MOST_CALLERS)
 
     def input_of(self, model: str, text_bytes: int) -> float:
         """The tokens of so many bytes of a request."""
-        known = self._models.get((model, ""))
+        known = self._models.get(model)
         return text_bytes * (known.by_byte.over if known is not None else 1.0 / BYTES_PER_TOKEN)
 
     def output_of(self, caller: str, model: str, allowed: int | None) -> float:
@@ -103,7 +103,7 @@ class Costs:
 
     def streamed(self, model: str, pieces: float) -> float:
         """The tokens of so many pieces of a streamed answer."""
-        known = self._models.get((model, ""))
+        known = self._models.get(model)
         return pieces * (known.by_piece.over if known is not None else 1.0)
 
     def told_input(self, model: str, text_bytes: int, tokens: float) -> None:
@@ -113,13 +113,13 @@ class Costs:
 
     def told_output(self, caller: str, model: str, tokens: float, pieces: float) -> None:
         """One answer was counted: of `pieces`, where it was streamed."""
-        known = self._model(model)
-        known.outputs.add(tokens)
+        known, bound = self._model(model), bound_of(tokens)
+        known.outputs.add(tokens, bound)
         sizes = self._callers.get((model, caller))
         if sizes is None:
             sizes = Sizes()
             self._callers.put((model, caller), sizes)
-        sizes.add(tokens)
+        sizes.add(tokens, bound)
         if pieces and tokens > 0.0:
             known.by_piece.learn(tokens, pieces)
 
@@ -128,12 +128,12 @@ class Costs:
         own = self._callers.get((model, caller))
         if own is not None and own.seen >= ENOUGH:
             return own
-        known = self._models.get((model, ""))
+        known = self._models.get(model)
         return known.outputs if known is not None and known.outputs.seen >= ENOUGH else None
 
     def _model(self, model: str) -> _Model:
-        known = self._models.get((model, ""))
+        known = self._models.get(model)
         if known is None:
             known = _Model()
-            self._models.put((model, ""), known)
+            self._models.put(model, known)
         return known

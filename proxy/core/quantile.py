@@ -24,6 +24,11 @@ _BOUNDS: Final = [float(GROWTH**at) for at in range(BOUNDS)]
 _PER_BOUND: Final = 1.0 / log(GROWTH)
 
 
+def bound_of(size: float) -> int:
+    """Which bound a size stays below: asked once for all the rows that it is added to."""
+    return 0 if size < 1.0 else min(BOUNDS - 1, 1 + int(log(size) * _PER_BOUND))
+
+
 class Sizes:
     """The sizes seen under one key: their mean, and any quantile. `seen` is how many there were."""
 
@@ -37,9 +42,8 @@ class Sizes:
         self._sum = 0.0
         self.seen = 0
 
-    def add(self, size: float) -> None:
-        """One more."""
-        at = 0 if size < 1.0 else min(BOUNDS - 1, 1 + int(log(size) * _PER_BOUND))
+    def add(self, size: float, at: int) -> None:
+        """One more, whose bound is the one `at`."""
         if at > self._top:
             self._counts += [0.0] * (at + 1 - len(self._counts))
             self._top = at

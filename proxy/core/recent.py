@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-class Recent(Generic[T]):
+class Recent(Generic[K, T]):
     """At most `most` rows. Two generations: when the young one is half of that, the old one is forgotten.
 
     What is used stays, for it is young again; no row is moved more than once a generation, and none is
@@ -18,14 +19,14 @@ class Recent(Generic[T]):
 
     def __init__(self, most: int) -> None:
         self._half = max(1, most // 2)
-        self._young: dict[tuple[str, str], T] = {}
-        self._old: dict[tuple[str, str], T] = {}
+        self._young: dict[K, T] = {}
+        self._old: dict[K, T] = {}
 
     def __len__(self) -> int:
         """Rows kept."""
         return len(self._young) + len(self._old)
 
-    def get(self, key: tuple[str, str]) -> T | None:
+    def get(self, key: K) -> T | None:
         """The row under a key, if it is still there."""
         row = self._young.get(key)
         if row is None:
@@ -34,7 +35,7 @@ class Recent(Generic[T]):
                 self.put(key, row)
         return row
 
-    def put(self, key: tuple[str, str], row: T) -> None:
+    def put(self, key: K, row: T) -> None:
         """Keep a row that is not there."""
         if len(self._young) >= self._half:
             self._old = self._young

@@ -117,12 +117,15 @@ def _rename(fields: dict[str, msgspec.Raw], renamed: Callable[[str], str]) -> No
 
 def _whole(raw: msgspec.Raw) -> int | None:
     """A number of tokens or answers; None where it is none. A negative one is 0."""
-    digits = bytes(raw)
-    if digits.startswith(b"-") and digits[1:].isdigit():
-        return 0
-    if not digits.isdigit():
-        return None
-    return int(digits) if len(digits) <= 9 and int(digits) <= MOST_ALLOWED else MOST_ALLOWED
+    try:
+        number = int(raw)
+    except ValueError:
+        digits = bytes(raw)
+        negative = digits.startswith(b"-")
+        if not (digits[1:] if negative else digits).isdigit():
+            return None
+        return 0 if negative else MOST_ALLOWED  # it has thousands of digits
+    return min(max(0, number), MOST_ALLOWED)
 
 
 def _tells(raw: msgspec.Raw) -> bool:

@@ -75,7 +75,6 @@ def _of_gemini(usage: GeminiUsage) -> Spent:
 
 def _first(one: int | None, other: int | None) -> int | None:
     """The first that was told and can be true."""
-    for tokens in (one, other):
-        if tokens is not None and 0 <= tokens <= MOST_TOKENS:
-            return tokens
-    return None
+    if one is not None and 0 <= one <= MOST_TOKENS:
+        return one
+    return other if other is not None and 0 <= other <= MOST_TOKENS else None

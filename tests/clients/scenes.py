@@ -206,9 +206,7 @@ async def staged(
     behaviour.calls = calls if scene.ask == "tool" else None
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        proxy = await enter(
-            before_demo(behaviour, upstream=scene.upstream, route=scene.route, top=scene.top)
-        )
+        proxy = await enter(before_demo(behaviour, upstream=scene.upstream, route=scene.route, top=scene.top))
         seen = await enter(Recording(proxy.url))
         stage = Stage(proxy, await enter(crowded(proxy, dialect)), seen, heard=heard)
         if scene.has_other:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.costs import DEFAULT_OUTPUT, ENOUGH, MOST_CALLERS, MOST_MODELS, SHARE, Costs
-from proxy.core.quantile import BOUNDS, GROWTH, Sizes
+from proxy.core.quantile import BOUNDS, GROWTH, Sizes, bound_of
 from proxy.core.recent import Recent
 
 
@@ -95,7 +95,7 @@ def test_a_quantile_is_at_most_a_third_above_the_true_one_and_never_below(
 ) -> None:
     seen = Sizes()
     for size in sizes:
-        seen.add(size)
+        seen.add(size, bound_of(size))
     # Weighed as they are: each one per cent more than the one before it.
     weighed = sorted((size, 1.01**at) for at, size in enumerate(sizes, 1))
     total, below = sum(weight for _, weight in weighed), 0.0
@@ -114,7 +114,7 @@ def test_what_was_long_ago_is_forgotten_and_the_histogram_stays_short() -> None:
     assert (seen.quantile(SHARE), seen.mean) == (0.0, 0.0)
     for size in (1e9, 3.0):
         for _ in range(5_000):
-            seen.add(size)
+            seen.add(size, bound_of(size))
     assert seen.quantile(SHARE) == pytest.approx(3.0, rel=0.3)
     assert seen.mean == pytest.approx(3.0)
     assert len(seen._counts) <= BOUNDS
@@ -122,7 +122,7 @@ def test_what_was_long_ago_is_forgotten_and_the_histogram_stays_short() -> None:
 
 
 def test_a_table_keeps_what_is_used_and_forgets_the_rest() -> None:
-    table: Recent[int] = Recent(8)
+    table: Recent[tuple[str, str], int] = Recent(8)
     table.put(("used", ""), 1)
     for number in range(100):
         table.put(("new", str(number)), number)

@@ -39,6 +39,9 @@ def cost(body: bytes, costs: Costs | None = None, *, input_only: bool = False) -
         (b'{"max_tokens": 7', DEFAULT_OUTPUT),
         (b'{"max_tokens": 1e400}', DEFAULT_OUTPUT),
         (b'{"max_tokens": 12345678901234567890123}', MOST_ALLOWED),
+        (b'{"max_tokens": ' + b"9" * 5000 + b"}", MOST_ALLOWED),
+        (b'{"max_tokens": -' + b"9" * 5000 + b"}", 0),
+        (b'{"max_tokens": 7.0, "n": true}', DEFAULT_OUTPUT),
         (b'["max_tokens", "n"]', DEFAULT_OUTPUT),
     ],
 )
