@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from loadtests.program import finish, parser_of, write_json
 from loadtests.replicas import bucket, cap, cost, faults, returns, rude, trips
@@ -16,8 +15,6 @@ from loadtests.replicas.site import build
 from loadtests.replicas.table import Rows, render
 
 Scenario = Callable[[Path], Rows]
-
-BUDGET_ALONE: Final = "    breaker: off"
 
 
 def scenarios(*, quick: bool) -> dict[str, Scenario]:
@@ -41,7 +38,7 @@ def scenarios(*, quick: bool) -> dict[str, Scenario]:
         away_s = {"stopped": 10.0, "paused": 2.0}.get(fault, 0.0)
         found[fault] = partial(faults.measure, faults.Plan(fault, 4, 200.0, away_s))
     found["rude"] = partial(rude.measure, rude.Plan(4, 160.0, 3, 10.0 * part))
-    found["rude-no-breaker"] = partial(rude.measure, rude.Plan(4, 160.0, 3, 10.0 * part, BUDGET_ALONE))
+    found["rude-no-breaker"] = partial(rude.measure, rude.Plan(4, 160.0, 3, 10.0 * part, budget_alone=True))
     return found
 
 

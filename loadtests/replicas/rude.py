@@ -12,23 +12,27 @@ from loadtests.replicas.exactness import rate_between
 from loadtests.replicas.plans import load, yaml
 from loadtests.replicas.site import Run, site
 from loadtests.replicas.table import Rows
+from proxy.core.retry_budget import WINDOW_S
+from proxy.settings.breakers import RetryBudgetSection
 
 MOST: Final = 1.02
 NOBODY_RETURNS: Final = -1
+NO_BREAKER: Final = "    breaker: off"
+AMPLIFIED: Final = "attempts at the upstream, to the same without retries"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`per_s` calls in all; the upstream answers 503 to all for `down_s`; each comes `retries` times again.
 
-    `upstream` is what the configuration says of its breaker and retry budget; "" leaves the defaults.
+    `budget_alone`: no breaker opens, and nothing but the retry budget keeps them away.
     """
 
     replicas: int
     per_s: float
     retries: int
     down_s: float
-    upstream: str = ""
+    budget_alone: bool = False
     around_s: float = 5.0
 
     @property
@@ -47,23 +51,30 @@ def measure(plan: Plan, folder: Path) -> Rows:
     firsts = sum(_is_down(plan, rude, record[4]) and not record[2] for record in rude.records)
     calls = [call for call in rude.calls if _is_down(plan, rude, call[1])]
     distinct = {call[0].rpartition(".")[0] for call in calls}
-    rows.at_most(
-        "attempts at the upstream, to the same without retries",
-        got / max(1.0, without),
-        MOST,
-        "",
-        f"{got:.0f} to {without:.0f} of {firsts} calls",
-    )
+    said = f"{got:.0f} to {without:.0f} of {firsts} calls"
+    if plan.budget_alone:
+        again, paid = len(calls) - len(distinct), _paid_for(plan)
+        told = f"{again} to {paid:.0f}: a tenth of the calls so far, and the floor"
+        rows.at_most("retries at the upstream, to those that are paid for", again / paid, 1.0, "", told)
+        rows.note(AMPLIFIED, got / max(1.0, without), "", said)
+    else:
+        rows.at_most(AMPLIFIED, got / max(1.0, without), MOST, "", said)
     rows.note("attempts at the upstream, to calls that came there", len(calls) / max(1, len(distinct)))
     rows.note("attempts at the proxies, to calls", attempts / max(1, firsts))
     return rows
 
 
 def _play(plan: Plan, folder: Path, retries: int) -> Run:
-    with site(folder, yaml(upstream=plan.upstream), replicas=plan.replicas) as here:
+    with site(folder, yaml(upstream=NO_BREAKER if plan.budget_alone else ""), replicas=plan.replicas) as here:
         streams = load(here.replicas, plan.per_s, 1.0, 0.0, plan.seconds)
         down, up = partial(here.answer, 503), partial(here.answer, 200)
         return here.play(streams, [(plan.around_s, down), (plan.around_s + plan.down_s, up)], retries=retries)
+
+
+def _paid_for(plan: Plan) -> float:
+    """The retries that the default budget pays for until the upstream is well again."""
+    budget = RetryBudgetSection()
+    return budget.ratio * plan.per_s * (plan.around_s + plan.down_s) + budget.floor.per_s * WINDOW_S
 
 
 def _while_down(plan: Plan, run: Run) -> float:

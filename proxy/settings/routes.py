@@ -103,10 +103,11 @@ class Quota(Section):
 
     allow: QuotaWindow = Field(
         description=(
-            "Such as 10000 requests/day. Where the dialect knows tokens also 5M tokens/day, and with prices "
-            "10 USD/day: reserved by estimate when a call comes, then corrected by its answer."
+            "Such as 10000 requests/day. Where the dialect knows tokens also 5M tokens/day, or input tokens "
+            "and output tokens apart, and with prices 10 USD/day: reserved by estimate when a call comes, "
+            "then corrected by its answer."
         ),
-        examples=["10000 requests/day", "5M tokens/day"],
+        examples=["10000 requests/day", "5M tokens/day", "1M output tokens/day"],
     )
     per: Per = Field(default="route", description="Whose allowance it is, as for buckets.")
     enforce: Switch = Field(default=True, description=DRY_RUN)

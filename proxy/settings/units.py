@@ -30,8 +30,9 @@ DURATION: Final = rf"^{_NUMBER}(ms|s|m|h|d)$"
 SIZE: Final = rf"^{_NUMBER}(B|KiB|MiB|GiB)$"
 _PER: Final = rf"(?: ?/ ?| per )(?P<period>second|minute|hour|day|[smhd]|{_NUMBER}(?:ms|s|m|h|d))$"
 BURST: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)?$"
-WINDOW: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)? (?P<unit>requests?|tokens?|[A-Z]{{3,8}}){_PER}"
-RATE: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)? (?P<unit>requests?|(?:input |output )?tokens?){_PER}"
+_COUNTED: Final = "requests?|(?:input |output )?tokens?"
+WINDOW: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)? (?P<unit>{_COUNTED}|[A-Z]{{3,8}}){_PER}"
+RATE: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)? (?P<unit>{_COUNTED}){_PER}"
 FLOOR: Final = rf"^(?P<amount>{_NUMBER})(?P<times>k|M)?(?: (?P<unit>retries|retry))?{_PER}"
 
 
@@ -90,14 +91,13 @@ def rate(value: object) -> Rate:
     above 0."""
     match = _match(RATE, value, "a rate", "a number, a unit and a time, such as 500 requests/minute")
     if "token" in match["unit"]:
-        way = match["unit"].rpartition("token")[0]
-        unit = f"{way}tokens".replace(" ", "_")
-        return replace(_rate(match, value, f"{way}token", f"{way}tokens", least=0.001), unit=unit)
+        return _tokens(match, value, least=0.001)
     return _rate(match, value, "request", "requests", least=0.001)
 
 
 def window(value: object) -> Rate:
-    """A quota, such as `10000 requests/day`, `5M tokens/day` or `10 USD/day`, in a window of whole seconds.
+    """A quota, such as `10000 requests/day`, `5M tokens/day`, `1M output tokens/day` or `10 USD/day`, in a
+    window of whole seconds.
 
     Requests and tokens are whole.
     """
@@ -108,13 +108,13 @@ def window(value: object) -> Rate:
         allowance = replace(_rate(match, value, word, word, least=0.000001), unit="money", currency=word)
         if allowance.amount > MOST_BURST:
             raise WrongValueError(f"{shown(value)} is more money than can be counted; write up to 1000M")
-    elif word.startswith("token"):
-        allowance = replace(_rate(match, value, "token", "tokens", least=1), unit="tokens")
+    elif "token" in word:
+        allowance = _tokens(match, value, least=1)
     else:
         allowance = _rate(match, value, "request", "requests", least=0.001)
     whole = allowance.unit == "money" or allowance.amount.is_integer()
     if not (whole and allowance.period_s.is_integer()):
-        what = "" if allowance.unit == "money" else f"whole {allowance.unit} "
+        what = "" if allowance.unit == "money" else f"whole {allowance.unit.replace('_', ' ')} "
         raise WrongValueError(f"{shown(value)} must be {what}in whole seconds; write 10000 requests/day")
     return allowance
 
@@ -134,6 +134,13 @@ def floor(value: object) -> Rate:
     """`10 per minute` or `10 retries/minute` → a Rate, which may be 0."""
     match = _match(FLOOR, value, "a rate of retries", "a number and a time, such as 10 per minute")
     return _rate(match, value, "retry", "retries", least=0.0)
+
+
+def _tokens(match: re.Match[str], value: object, *, least: float) -> Rate:
+    """All tokens, or those of one way."""
+    way = match["unit"].rpartition("token")[0]
+    unit = f"{way}tokens".replace(" ", "_")
+    return replace(_rate(match, value, f"{way}token", f"{way}tokens", least=least), unit=unit)
 
 
 def _rate(match: re.Match[str], value: object, one: str, many: str, *, least: float) -> Rate:

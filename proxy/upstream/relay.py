@@ -59,22 +59,23 @@ async def relay(
     # Sent again on a new connection when a kept one turns out to be dead. A POST never is (RFC 9110 §9.2.2;
     # nginx's `proxy_next_upstream` without `non_idempotent`): its effect may have happened.
     repeatable = request.method in SAFE_METHODS and upload is None
-    connection = upstream.pool.take()
+    kept = upstream.pool.take()
     while True:
-        if connection is None:
+        if kept is None:
             now, crowded = clock(), upstream.pool.full
-            connection = await open_connection(upstream, downstream, result, deadline - now, ends_at - now)
+            kept = await open_connection(upstream, downstream, result, deadline - now, ends_at - now)
             if not crowded:  # to wait for room is our own bound
                 result.silent_s = clock() - now
-            if connection is None:
+            if kept is None:
                 return result
+        connection: Connection = kept  # of one type: compiled code calls its methods directly
         result.reused = connection.reused
         connection.begin(bodiless=request.method == b"HEAD", clock=clock, deadline=deadline, ends_at=ends_at)
         result.sent = result.sent or not connection.over
         await _exchange(connection, head, body, upload, downstream, result, clock, leash)
         if not (repeatable and connection.reused and _was_stale(connection)):
             return judge(connection, result, clock)
-        connection = None
+        kept = None
 
 
 async def _exchange(

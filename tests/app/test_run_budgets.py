@@ -163,9 +163,14 @@ async def test_money_is_reserved_by_the_price_of_the_model_and_trued_up_by_the_a
             assert told(await ask(client, "other", model="big-one", max_tokens=1000)) == "too_dear"
 
 
-async def test_a_quota_in_tokens_and_one_in_money():
+async def test_a_quota_in_tokens_those_of_one_way_alone_and_one_in_money():
     async with Scripted(answering(HEAD + ANSWER)) as upstream:
-        for allowed, calls in (("460 tokens/day", 3), ("0.00046 USD/day", 3)):
+        for allowed, calls in (
+            ("460 tokens/day", 3),
+            ("160 output tokens/day", 4),  # 20 each, and there must be room for 100
+            ("200 input tokens/day", 2),
+            ("0.00046 USD/day", 3),
+        ):
             quotas = f", quotas: [{{allow: {allowed}, per: caller}}]"
             text = yaml(upstream.url, "off", PRICES, quotas)
             async with running(text) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:

@@ -79,6 +79,8 @@ def test_a_rate_without_room_or_time_is_refused(value: str) -> None:
         ("10000 requests/day", 10_000, "requests", ""),
         ("5M tokens/day", 5_000_000, "tokens", ""),
         ("1 token per 1h", 1, "tokens", ""),
+        ("1M output tokens/day", 1_000_000, "output_tokens", ""),
+        ("1 input token/day", 1, "input_tokens", ""),
         ("0.50 USD/day", 0.5, "money", "USD"),
         ("2k EUR per 2h", 2000, "money", "EUR"),
     ],
@@ -89,7 +91,7 @@ def test_a_quota_counts_requests_tokens_or_money(text: str, amount: float, unit:
 
 
 @pytest.mark.parametrize(
-    "value", ["1.5 requests/day", "1 request/500ms", "1 request/1.5s", "1.5 tokens/day", "0 USD/day"]
+    "value", ["1.5 requests/day", "1 request/500ms", "1 request/1.5s", "1.5 input tokens/day", "0 USD/day"]
 )
 def test_a_quota_that_cannot_be_counted_whole_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match=re.escape("; write")):
