@@ -4,16 +4,12 @@ A task does the same and more: to make one, and to have the event loop take its 
 relayed call costs and 10 % of a refused one. (CPython's own eager tasks came with 3.12.) What is missing is
 `asyncio.current_task()`: who needs it awaits `in_a_task()` first. And a call has no context of its own: what
 it sets in a ContextVar before its first wait, whoever began it sees.
-
-What most calls wait for is a `Signal`, for the same reason: a future is dear to make, and brings its news a
-turn of the loop later.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from collections.abc import Coroutine, Generator
 from typing import Any, Final, cast
 
 _ENDED: Final = object()
@@ -32,7 +28,7 @@ class Begun:
         self._call = call
         self._steps: Any = call.__await__()
         self._loop = loop
-        self._waits_for: asyncio.Future[Any] | Signal | None = None
+        self._waits_for: asyncio.Future[Any] | None = None
         self._is_cancelled = False
         self._task: asyncio.Task[None] | None = None
 
@@ -56,8 +52,7 @@ class Begun:
         elif self._waits_for is None or not self._waits_for.cancel(msg):
             self._is_cancelled = True  # it is about to go on
 
-    def go_on(self, _: object = None) -> None:
-        """What it waited for is there."""
+    def _go_on(self, _: object = None) -> None:
         self._waits_for = None
         try:
             if self._is_cancelled:
@@ -76,94 +71,13 @@ class Begun:
             if self._is_cancelled:
                 self._task.cancel()
         elif awaited is None:  # `asyncio.sleep(0)`
-            self._loop.call_soon(self.go_on)
+            self._loop.call_soon(self._go_on)
         else:
             awaited._asyncio_future_blocking = False  # noqa: SLF001 - so a task tells a future
-            if isinstance(awaited, Signal):
-                awaited.call = self
-            else:
-                awaited.add_done_callback(self.go_on)
+            awaited.add_done_callback(self._go_on)
             self._waits_for = awaited
             if self._is_cancelled and awaited.cancel():
                 self._is_cancelled = False
-
-
-class Signal:
-    """What one call, or one task, awaits once, and one callback gives. It brings nothing.
-
-    `fire_now` has a call go on here and now, before it returns: only where nothing is left to do, and no call
-    is running. `fire` has it go on in the next turn of the loop; a task does so after either.
-    """
-
-    __slots__ = (
-        "_asyncio_future_blocking", "_context", "_is_cancelled", "_is_fired", "_loop", "_wakes", "call",
-    )  # fmt: skip
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._asyncio_future_blocking = False  # what has this attribute asyncio takes for a future
-        self._is_fired = self._is_cancelled = False
-        self._wakes: Callable[[Signal], object] | None = None  # of a task
-        self._context: Context | None = None
-        self.call: Begun | None = None
-
-    def fire(self) -> None:
-        """It is there. Once; then no more."""
-        if self._is_fired:
-            return
-        self._is_fired = True
-        call, self.call = self.call, None
-        if call is not None:
-            self._loop.call_soon(call.go_on)
-        elif self._wakes is not None:
-            self._loop.call_soon(self._wakes, self, context=self._context)
-
-    def fire_now(self) -> None:
-        """It is there, and whoever says so has nothing more to do."""
-        call = self.call
-        if call is None or self._is_fired:
-            self.fire()
-        else:
-            self._is_fired = True
-            self.call = None
-            call.go_on()
-
-    def cancel(self, msg: str | None = None) -> bool:  # noqa: ARG002 - as a future's
-        """Raise CancelledError where it is awaited. False when it is there already."""
-        if self._is_fired:
-            return False
-        self._is_cancelled = True
-        self.fire()
-        return True
-
-    # ── what a task asks of a future ────────────────────────────────────────────────────────────────
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Whose turns it counts in."""
-        return self._loop
-
-    def add_done_callback(self, callback: Callable[[Signal], object], *, context: Context) -> None:
-        """A task does so, once, before it is fired."""
-        self._wakes = callback
-        self._context = context
-
-    def result(self) -> None:
-        """Nothing. Raises CancelledError."""
-        if self._is_cancelled:
-            raise asyncio.CancelledError
-
-    def __await__(self) -> Any:
-        return self
-
-    def __iter__(self) -> Signal:
-        return self
-
-    def __next__(self) -> Signal:
-        if not self._is_fired:
-            self._asyncio_future_blocking = True
-            return self
-        self.result()
-        raise StopIteration
 
 
 class _InATask:

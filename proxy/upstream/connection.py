@@ -11,7 +11,6 @@ import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from proxy.begun import Signal
 from proxy.core.verdict import Reason
 from proxy.upstream.answer import BODY, COMPLETE, HEAD, Answer
 from proxy.upstream.contract import ONE_READ_BYTES, CallerGone, Downstream
@@ -63,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", None)  # until connection_made, before which nobody has us
-        self._waiter: Signal | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._poll: select.poll | None = None
         self._patience = Patience(self._expired, idle_s=idle_s)
@@ -77,8 +76,10 @@ class Connection(asyncio.Protocol):
         self._unsent = 0
         self._task: asyncio.Task[Any] | None = None
         self._sink: Downstream | None = None
-        self._all_sent = self.read_paused = False
-        self.bytes_in = self.bytes_out = 0
+        self._all_sent = False
+        self.read_paused = False
+        self.bytes_in = 0
+        self.bytes_out = 0
         self.sent_at: float | None = None
         self.reason: Reason | None = None
         self.detail = ""
@@ -144,9 +145,9 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return piece
 
-    def changed(self) -> Signal:
+    def changed(self) -> asyncio.Future[None]:
         """Await this until something happened: bytes, an end, a fault, or the caller gone."""
-        self._waiter = waiter = Signal(self._loop)
+        self._waiter = waiter = self._loop.create_future()
         return waiter
 
     def hand_over(self) -> None:
@@ -169,7 +170,7 @@ class Connection(asyncio.Protocol):
         self._task = asyncio.current_task()
         self._patience.awaits(TAKE_ANSWER, self._idle_s)
 
-    def passed_on(self, sink: Downstream) -> Signal:
+    def passed_on(self, sink: Downstream) -> asyncio.Future[None]:
         """It is the upstream's turn to go on: what comes of the answer is handed to `sink` as it arrives.
 
         Await this until that is no longer all there is to do: the answer ended, or the caller became slow.
@@ -276,9 +277,7 @@ class Connection(asyncio.Protocol):
             if answer.buffered >= self._most_buffered and not self.read_paused:
                 self.read_paused = True
                 self._transport.pause_reading()
-            self._sink = None
-            if self._waiter is not None:
-                self._waiter.fire_now()
+            self.wake()
 
     def _pass_on(self, sink: Downstream) -> bool:
         """An event of a stream leaves in the turn in which it came, and nobody is woken for it.
@@ -320,8 +319,9 @@ class Connection(asyncio.Protocol):
     def wake(self, _: object = None) -> None:
         """Let who waits in `changed` look again."""
         self._sink = None
-        if self._waiter is not None:
-            self._waiter.fire()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _fail(self, reason: Reason, detail: str) -> None:
         if self.reason is None and not self.gone and not self.stalled:

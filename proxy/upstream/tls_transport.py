@@ -32,8 +32,8 @@ class TlsTransport(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_above", "_backlog", "_decrypt", "_encrypt", "_ending", "_fault", "_incoming", "_open", "_outgoing",
-        "_paused", "_ssl", "_tcp", "_tcp_paused", "ready",
+        "_above", "_backlog", "_decrypt", "_encrypt", "_fault", "_incoming", "_open", "_outgoing", "_paused",
+        "_ssl", "_tcp", "_tcp_paused", "ready",
     )  # fmt: skip
 
     def __init__(self, context: ssl.SSLContext, hostname: str, above: asyncio.Protocol) -> None:
@@ -49,7 +49,6 @@ class TlsTransport(asyncio.Protocol):
         self._paused = False  # `above` was told to write no more
         self._backlog: list[bytes | memoryview] = []  # what OpenSSL does not take before it has read
         self._open = False
-        self._ending = False  # its end, or a fault, has been read behind what is handed over now
         self._fault: Exception | None = None
         self.ready: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
@@ -127,7 +126,7 @@ class TlsTransport(asyncio.Protocol):
 
     def is_closing(self) -> bool:
         """Lost, or about to be."""
-        return self._ending or self._tcp.is_closing()
+        return self._tcp.is_closing()
 
     def pause_reading(self) -> None:
         """Read no more. What was read is handed over already, but for the beginning of a record."""
@@ -189,7 +188,6 @@ class TlsTransport(asyncio.Protocol):
         if self._backlog:
             self._send(self._backlog)
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._ending = ended or fault is not None  # before anybody thinks of using it again
         if data:
             self._above.data_received(data)
         if fault is not None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
-from proxy.begun import Begun, Signal, in_a_task
+from proxy.begun import Begun, in_a_task
 from tests.kit.waiting import bounded
-
-SEEN: ContextVar[str] = ContextVar("seen", default="nobody's")
 
 
 async def begun(call: Coroutine[Any, Any, None]) -> tuple[Begun, bool]:
@@ -205,102 +202,3 @@ async def test_in_a_task_already_it_stays_in_it():
 
     task = asyncio.create_task(call())
     assert await task is task
-
-
-# ── signals ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_a_signal_fired_now_has_the_call_go_on_before_it_returns():
-    story, signal = Story(), Signal(asyncio.get_running_loop())
-    await begun(story.waits(signal))
-    signal.fire_now()
-    assert story.told == [None]
-
-
-async def test_a_signal_fired_has_the_call_go_on_in_the_next_turn():
-    story, signal = Story(), Signal(asyncio.get_running_loop())
-    await begun(story.waits(signal))
-    signal.fire()
-    assert not story.told
-    await a_turn()
-    assert story.told == [None]
-
-
-async def test_a_signal_that_is_fired_already_is_not_waited_for():
-    story, signal = Story(), Signal(asyncio.get_running_loop())
-    signal.fire()
-    _, waits = await begun(story.waits(signal))
-    assert not waits
-    assert story.told == [None]
-
-
-async def test_a_signal_fired_twice_wakes_once():
-    loop = asyncio.get_running_loop()
-    story, signal, other = Story(), Signal(loop), loop.create_future()
-    await begun(story.waits(signal, other))
-    signal.fire()
-    signal.fire()
-    signal.fire_now()
-    assert not story.told, "it was told to go on in the next turn"
-    await a_turn()
-    await a_turn()
-    assert story.told == [None], "the second wait has not ended"
-    other.set_result(2)
-    await bounded(story.over.wait())
-    assert story.told == [None, 2]
-
-
-@pytest.mark.parametrize("fires", [Signal.fire, Signal.fire_now])
-async def test_a_task_goes_on_in_its_own_context_in_the_next_turn(fires: Callable[[Signal], None]):
-    story, signal = Story(), Signal(asyncio.get_running_loop())
-
-    async def call() -> None:
-        SEEN.set("the task's")
-        await story.waits(signal)
-        story.told.append(SEEN.get())
-
-    task = asyncio.create_task(call())
-    await a_turn()
-    fires(signal)
-    assert not story.told
-    await bounded(task)
-    assert story.told == [None, "the task's"]
-
-
-@pytest.mark.parametrize("in_task", [False, True])
-async def test_cancelled_while_it_waits_for_a_signal(in_task: bool):
-    story, signal = Story(), Signal(asyncio.get_running_loop())
-    call: Begun | asyncio.Task[None]
-    if in_task:
-        call = asyncio.create_task(story.waits(signal))
-        await a_turn()
-    else:
-        call, _ = await begun(story.waits(signal))
-    call.cancel()
-    assert not story.told, "in a later turn, as for a future"
-    await bounded(story.over.wait())
-    assert story.told == [asyncio.CancelledError]
-
-
-@pytest.mark.parametrize("in_task", [False, True])
-async def test_cancelled_in_the_turn_in_which_a_signal_was_fired(in_task: bool):
-    story, signal = Story(), Signal(asyncio.get_running_loop())
-    call: Begun | asyncio.Task[None]
-    if in_task:
-        call = asyncio.create_task(story.waits(signal))
-        await a_turn()
-    else:
-        call, _ = await begun(story.waits(signal))
-    signal.fire()
-    call.cancel()
-    await bounded(story.over.wait())
-    assert story.told == [asyncio.CancelledError]
-
-
-async def test_a_signal_fired_after_its_call_was_cancelled_is_nothing():
-    story, signal = Story(), Signal(asyncio.get_running_loop())
-    call, _ = await begun(story.waits(signal))
-    call.cancel()
-    signal.fire_now()
-    await bounded(story.over.wait())
-    assert story.told == [asyncio.CancelledError]
