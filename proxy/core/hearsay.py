@@ -11,6 +11,7 @@ from proxy.core.hints import Hint, Return
 from proxy.core.outbox import Outbox
 from proxy.core.repeats import Repeats, Trace
 from proxy.core.rounding import NEVER
+from proxy.core.run_news import RunNews
 
 MOST_HEARD: Final = 512
 """Calls that one replica is told of between two trips in turn, by all the others: a millisecond or two."""
@@ -24,6 +25,8 @@ class Hearsay:
         self._repeats = repeats
         self._outbox = outbox
         self._guests = Guests()
+        self._budgets = gate.runs.budgets
+        self._news = self._budgets.news = RunNews()
 
     def say(self, replicas: int, now: float) -> Hint | None:
         """What to tell with this trip, to so many `replicas` less one; None: nothing, or nobody yet."""
@@ -35,7 +38,10 @@ class Hearsay:
             for name, target in self._gate.targets.items()
             if target.breaker is not None and target.breaker.down_since < NEVER
         }
-        return Hint(self._outbox.replica, returns, used, down) if returns or used or down else None
+        runs, halted = self._news.take(self._budgets.records, self._budgets.halted, now)
+        if not (returns or used or down or runs or halted):
+            return None
+        return Hint(self._outbox.replica, returns, used, down, runs, halted)
 
     def hear(self, hint: Hint, said_at: float, now: float) -> None:
         """What another replica said at `said_at`, by the clock of this one."""
@@ -53,6 +59,10 @@ class Hearsay:
             target = self._gate.targets.get(name)
             if target is not None and target.breaker is not None:
                 target.breaker.hear(said_at - for_s)
+        for seen in hint.runs:
+            self._budgets.hear(seen, said_at, now)
+        for run in hint.halted:
+            self._budgets.hear_halted(run)
 
     def _expect(self, replica: str, told: Return, said_at: float, now: float) -> None:
         due_at, place = said_at + told.due_in_s, told.place

@@ -1,8 +1,9 @@
 """What a run has left, as far as no store counts it: its time, its agents, whether it was halted.
 
 What is counted (calls, tokens, money, retries) and what is in flight are claims like any other (`rows`): so
-they are granted together with all else or not at all, and shared where the store is. What is here is this
-process's own, and bounded: nobody is forgotten who was not away for long enough.
+they are granted together with all else or not at all, and shared where the store is. What is here each
+replica keeps for itself and tells the others (`run_news.py`). It is bounded: nobody is forgotten who was not
+away for long enough.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Final
 from proxy.core.call import Call
 from proxy.core.cap import Cap
 from proxy.core.claims import RUN
+from proxy.core.hints import Seen
 from proxy.core.policy import REQUESTS, QuotaPolicy, RunBudgetPolicy
+from proxy.core.run_news import UNTOLD, RunNews
 from proxy.core.verdict import Reason, Refusal
 
 ANY_CALLER: Final = "*"
@@ -49,7 +52,17 @@ class Agent:
 class Record:
     """One run: when its first call went, and its last; how many did; its sub-agents by their hash."""
 
-    __slots__ = ("agents", "began_at", "caller", "calls", "forget_s", "last_at", "unknown")
+    __slots__ = (
+        "agents",
+        "began_at",
+        "caller",
+        "calls",
+        "forget_s",
+        "is_heard",
+        "last_at",
+        "told_at",
+        "unknown",
+    )
 
     def __init__(self, caller: str, now: float) -> None:
         self.caller = caller
@@ -58,6 +71,8 @@ class Record:
         self.calls = 0
         self.agents: dict[str, Agent] = {}
         self.unknown = 0  # calls of agents that there was no room to remember
+        self.is_heard = False  # other replicas have had calls of it
+        self.told_at = UNTOLD
 
     def depth(self, call: Call, most: int) -> int:
         """How far the call's agent is from the run's first, by the parents seen; at most one beyond `most`.
@@ -75,20 +90,21 @@ class Record:
 class RunBudgets:
     """The runs of one process that have a budget. `adopt` the budgets, by caller, when they change."""
 
-    __slots__ = ("_agents", "_by_caller", "_halted", "_policies", "any", "records")
+    __slots__ = ("_agents", "_by_caller", "_policies", "any", "halted", "news", "records")
 
     def __init__(self) -> None:
         self.any = False  # has any run a budget, or is any halted? Else no call need ask more
         self._policies = NO_BUDGETS
-        self._halted: OrderedDict[str, None] = OrderedDict()
+        self.halted: OrderedDict[str, None] = OrderedDict()
         self._by_caller: dict[str, int] = {}
         self._agents = 0
         self.records: OrderedDict[str, Record] = OrderedDict()  # the last to have had a call last
+        self.news: RunNews | None = None  # where other replicas are told
 
     def adopt(self, policies: Mapping[str, RunBudgetPolicy | None]) -> None:
         """What was counted stays."""
         self._policies = policies
-        self.any = bool(policies) or bool(self._halted)
+        self.any = bool(policies) or bool(self.halted)
 
     def of(self, caller: str) -> RunBudgetPolicy | None:
         """The budget of each run of a caller; None where it has none."""
@@ -106,7 +122,7 @@ class RunBudgets:
 
     def stops(self, call: Call, now: float) -> Refusal | None:
         """The free check: was its run halted, or is its time over, or may this agent not be?"""
-        if self._halted and call.run in self._halted:
+        if self.halted and call.run in self.halted:
             return Refusal(Reason.RUN_HALTED, RUN + call.run)
         budget = self.of(call.caller) if call.charged else None
         return self.spent(budget, call, now) if budget is not None and budget.enforce else None
@@ -135,13 +151,35 @@ class RunBudgets:
             return
         record = self._alive(call.run, now)
         if record is None:
-            record = self.records[call.run] = Record(call.caller, now)
-            self._by_caller[call.caller] = self._by_caller.get(call.caller, 0) + 1
+            record = self._remember(call.run, call.caller, now)
         record.last_at, record.forget_s = now, budget.forget_s
         record.calls += 1
         self.records.move_to_end(call.run)
-        if call.agent:
-            self._count_agent(record, call)
+        is_new = bool(call.agent) and self._count_agent(record, call.agent, call.parent)
+        if self.news is not None:
+            self.news.called(call.run, record, now, by_new_agent=is_new)
+
+    def hear(self, seen: Seen, said_at: float, now: float) -> None:
+        """Another replica has said that it had calls of a run. An agent heard of is never taken back."""
+        budget = self.of(seen.caller)
+        if budget is None:
+            return
+        record = self._alive(seen.run, now)
+        if record is None:
+            if not self._has_room(seen.caller, now):
+                return
+            record = self._remember(seen.run, seen.caller, now)
+            record.last_at = said_at - seen.last_s
+        record.is_heard, record.forget_s = True, budget.forget_s
+        record.began_at = min(record.began_at, said_at - seen.began_s)
+        record.last_at = max(record.last_at, said_at - seen.last_s)
+        for agent, parent in seen.agents:
+            if agent not in record.agents:
+                self._count_agent(record, agent, parent)
+
+    def hear_halted(self, run: str) -> None:
+        """It was halted at another replica, which tells all."""
+        self._halt(run)
 
     def unused(self, call: Call) -> None:
         """What was granted never reached its upstream: as if it had not come."""
@@ -155,27 +193,40 @@ class RunBudgets:
                 del record.agents[call.agent]
                 self._agents -= 1
         record.calls -= 1
-        if not record.calls:
+        if not (record.calls or record.is_heard):
             self._forget(call.charged, record)
 
     def halt(self, run: str) -> None:
         """No call of this run goes any more. Those in flight end by themselves."""
-        self._halted[run] = None
-        self._halted.move_to_end(run)
-        if len(self._halted) > MOST_HALTED:
-            self._halted.popitem(last=False)
+        self._halt(run)
+        if self.news is not None:
+            self.news.halted()
+
+    def _halt(self, run: str) -> None:
+        self.halted[run] = None
+        self.halted.move_to_end(run)
+        if len(self.halted) > MOST_HALTED:
+            self.halted.popitem(last=False)
         self.any = True
 
-    def _count_agent(self, record: Record, call: Call) -> None:
-        agent = record.agents.get(call.agent)
+    def _count_agent(self, record: Record, name: str, parent: str) -> bool:
+        """It had a call. True where it is a new one."""
+        agent = record.agents.get(name)
+        is_new = agent is None
         if agent is None:
             if self._agents >= MOST_AGENTS:
                 record.unknown += 1
-                return
-            agent = record.agents[call.agent] = Agent(call.parent)
+                return False
+            agent = record.agents[name] = Agent(parent)
             self._agents += 1
-        agent.parent = call.parent or agent.parent
+        agent.parent = parent or agent.parent
         agent.calls += 1
+        return is_new
+
+    def _remember(self, run: str, caller: str, now: float) -> Record:
+        record = self.records[run] = Record(caller, now)
+        self._by_caller[caller] = self._by_caller.get(caller, 0) + 1
+        return record
 
     def _alive(self, run: str, now: float) -> Record | None:
         record = self.records.get(run)
