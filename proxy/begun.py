@@ -1,4 +1,4 @@
-"""A call that is begun in the turn in which it came, and goes on when what it waits for is there.
+"""A call that is begun by a callback of the event loop, and goes on when what it waits for is there.
 
 A task does the same and more: to make one, and to have the event loop take its first step, is 7 % of what a
 relayed call costs and 10 % of a refused one. (CPython's own eager tasks came with 3.12.) What is missing is

@@ -18,6 +18,7 @@ from proxy.listener.crowd import Guest, make_room
 from proxy.listener.hangup import Hangup
 from proxy.listener.last_words import last_words
 from proxy.listener.reading import BODY, RequestReader, Taker
+from proxy.listener.turn import Turn
 from proxy.listener.watch import Watch
 from proxy.wire import Wire
 
@@ -40,12 +41,13 @@ class CallerConnection(Taker):
         server_state: ServerState,
         bounds: Bounds,
         ended: Callable[[End], None],
-        loop: asyncio.AbstractEventLoop,
+        turn: Turn,
     ) -> None:
         self.bounds = bounds
         self.ended = ended
         self._serve = serve
-        self._loop = loop
+        self._turn = turn
+        self._loop = turn.loop
         self._state = server_state
         self._reader = RequestReader(self, bounds)
         self._transport = cast("asyncio.Transport", None)  # until connection_made
@@ -65,7 +67,7 @@ class CallerConnection(Taker):
         self.peer = b""
         self.scheme = "http"
         self.slow = False  # the caller: what was written has not left
-        self._watch = Watch(self, self._reader, bounds, loop)  # last: it looks at all of this
+        self._watch = Watch(self, self._reader, bounds, turn.loop)  # last: it looks at all of this
 
     # ── what wire.py uses ───────────────────────────────────────────────────────────────────────────
 
@@ -136,9 +138,14 @@ class CallerConnection(Taker):
             self._due.clear()  # they are not served any more, and hold us
         elif self._due and wire.done:
             if call is not None and call.in_a_task:
-                self._loop.call_soon(self._start_behind)  # whose task is none of the next call's
+                self._loop.call_soon(self.start)  # whose task is none of the next call's
             else:
-                self._start_behind()
+                self.start()
+
+    def start(self) -> None:
+        """Serve what came, if the caller is still there: at the end of this turn, or behind another call."""
+        if not self.gone:
+            self._start()
 
     # ── what reading.py, watch.py and crowd.py use ──────────────────────────────────────────────────
 
@@ -240,8 +247,8 @@ class CallerConnection(Taker):
         reader = self._reader
         if not reader.stopped:
             reader.feed(data)
-            if self._due:
-                self._start()
+            if self._due and self._serving is None:
+                self._turn.add(self, len(data))
             if reader.phase:
                 self._watch.part(len(data))
 
@@ -290,11 +297,6 @@ class CallerConnection(Taker):
                     break  # it was cut, and with it who stands behind
         finally:
             self._starting = False
-
-    def _start_behind(self) -> None:
-        """The call before has ended: serve who came behind it, if they are still there."""
-        if not self.gone:
-            self._start()
 
     def _end_well(self) -> None:
         self._closing = True

@@ -12,13 +12,14 @@ from uvicorn.server import ServerState
 from proxy.core.verdict import End
 from proxy.listener.bounds import Bounds
 from proxy.listener.connection import CallerConnection
+from proxy.listener.turn import Turn
 from proxy.wire import Wire
 
 
 class Reception:
     """What uvicorn calls for a caller's connection: gives it the bounds of that moment."""
 
-    __slots__ = ("_ended", "bounds")
+    __slots__ = ("_ended", "_turn", "bounds")
 
     def __init__(self, bounds: Bounds, ended: Callable[[End], None]) -> None:
         """`bounds` may be replaced: what is set holds for connections from then on.
@@ -27,6 +28,7 @@ class Reception:
         """
         self.bounds = bounds
         self._ended = ended
+        self._turn: Turn | None = None
 
     def __call__(
         self,
@@ -37,4 +39,6 @@ class Reception:
     ) -> CallerConnection:
         serve = cast("Callable[[Wire], Coroutine[Any, Any, None]]", config.loaded_app)
         loop = _loop or asyncio.get_event_loop()
-        return CallerConnection(serve, server_state, self.bounds, self._ended, loop)
+        if self._turn is None or self._turn.loop is not loop:
+            self._turn = Turn(loop)
+        return CallerConnection(serve, server_state, self.bounds, self._ended, self._turn)

@@ -9,6 +9,7 @@ from typing import Any
 from uvicorn.server import ServerState
 
 from proxy.listener.connection import CallerConnection
+from proxy.listener.turn import Turn
 from proxy.wire import Wire
 from tests.kit.waiting import bounded
 from tests.listener.test_reading import BOUNDS
@@ -21,7 +22,7 @@ async def test_no_time_runs_before_the_connection_is_there():
 
     async def serve(_: Wire) -> None: ...
 
-    CallerConnection(serve, ServerState(), replace(BOUNDS, idle_s=0.0), lambda _: None, loop)
+    CallerConnection(serve, ServerState(), replace(BOUNDS, idle_s=0.0), lambda _: None, Turn(loop))
     later = loop.create_future()
     loop.call_later(0.005, later.set_result, None)  # timers run in their order
     await bounded(later)
