@@ -29,7 +29,7 @@ INDEX: Final = {
 }
 
 CHANGES: Final = {
-    "POST /runs/RUN/halt": "no further call of this run goes, here and until the process ends",
+    "POST /runs/RUN/halt": "no further call of this run goes, here and at the replicas that share the store",
 }
 
 LONGEST_RUN: Final = 128

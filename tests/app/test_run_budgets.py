@@ -115,6 +115,35 @@ async def test_two_proxies_and_one_redis_let_as_many_through_together():
         assert {told(await ask(client)) for client in clients} == {"run_budget_spent"}
 
 
+async def ask_as(agent: str, client: httpx.AsyncClient) -> httpx.Response:
+    body = {"model": "demo", "messages": [{"role": "user", "content": agent}]}
+    return await client.post(PATH, json=body, headers={"x-run-id": "r", AGENT.decode(): agent})
+
+
+async def test_two_proxies_tell_each_other_of_agents_and_of_a_halt():
+    async with redis_server() as redis, AsyncExitStack() as stack:
+        demo = await stack.enter_async_context(serve_demo(Behaviour(latency_s=0.0, slots=1000)))
+        text = yaml(demo.url, "{agents: 1, wall_time: 1h}", f"store: redis://127.0.0.1:{redis.port}")
+        one, two = [await stack.enter_async_context(running(text)) for _ in range(2)]
+        clients = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=each.url, timeout=60.0))
+            for each in (one, two)
+        ]
+        for each in (one, two):
+            await until_it_is(each, "shared")
+        here, there = (each.proxy._gate.runs.budgets for each in (one, two))
+        assert told(await ask_as("a", clients[0])) == "200"
+        await until(lambda: there.records)
+        (seen,), (record,) = there.records.values(), here.records.values()
+        assert seen.began_at == pytest.approx(record.began_at, abs=5.0)
+        assert told(await ask_as("b", clients[1])) == "run_budget_spent"
+        assert told(await ask_as("a", clients[1])) == "200"
+        (run,) = here.records
+        one.proxy.halt(run)
+        await until(lambda: there.halted)
+        assert told(await ask_as("a", clients[1])) == "run_halted"
+
+
 ANSWER = b'{"model": "big-one", "usage": {"prompt_tokens": 100, "completion_tokens": 20}, "choices": []}'
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
 
