@@ -1,6 +1,6 @@
 """The Anthropic Messages API: errors as the `anthropic` SDK and Claude Code read them."""
 
-# ruff: noqa: ARG002 - the arguments are the protocol's; an error has one shape for every request
+# ruff: noqa: ARG002 - the arguments are the base's; an error has one shape for every request
 
 from __future__ import annotations
 

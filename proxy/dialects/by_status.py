@@ -1,6 +1,6 @@
 """The dialects that refuse by HTTP status: what OpenAI, Anthropic, Gemini and plain REST share."""
 
-# ruff: noqa: ARG002 - the arguments are the protocol's; none of these shapes depends on the request
+# ruff: noqa: ARG002 - the arguments are the base's; none of these shapes depends on the request
 
 from __future__ import annotations
 

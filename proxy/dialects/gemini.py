@@ -3,7 +3,7 @@
 The model and what is asked of it stand in the path: `…/models/gemini-2.5-pro:generateContent`.
 """
 
-# ruff: noqa: ARG002 - the arguments are the protocol's; an error has one shape for every request
+# ruff: noqa: ARG002 - the arguments are the base's; an error has one shape for every request
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Why a result: an HTTP error ends the whole session in the Python SDK before vers
 frameworks replace a JSON-RPC error by "please try again" (reference/clients.md, finding 6 and "MCP clients").
 """
 
-# ruff: noqa: ARG002 - the arguments are the protocol's, and MCP needs few of them
+# ruff: noqa: ARG002 - the arguments are the base's, and MCP needs few of them
 
 from __future__ import annotations
 

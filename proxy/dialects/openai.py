@@ -1,6 +1,6 @@
 """The OpenAI API, Chat Completions and Responses alike: errors as the `openai` SDK raises them."""
 
-# ruff: noqa: ARG002 - the arguments are the protocol's; an error has one shape for every request
+# ruff: noqa: ARG002 - the arguments are the base's; an error has one shape for every request
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Plain HTTP APIs and tools: problem details (RFC 9457)."""
 
-# ruff: noqa: ARG002 - the arguments are the protocol's; a problem has one shape for every request
+# ruff: noqa: ARG002 - the arguments are the base's; a problem has one shape for every request
 
 from __future__ import annotations
 
