@@ -1,7 +1,7 @@
 # Every target works in a fresh clone on a machine with Python 3.11 or newer, pip and make. See `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help compile setup run test test-agents clients test-compiled conformance fuzz check load soak replicas simulate simulate-replicas counting decisions compare compare-overload compare-replicas profile constraints clean
+.PHONY: help compile setup run test test-agents clients test-compiled conformance fuzz check load soak replicas simulate simulate-replicas counting decisions compare compare-builds compare-overload compare-replicas profile constraints clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -55,6 +55,7 @@ SIMULATE_ARGS ?=
 DECISIONS_ARGS ?=
 COUNTING_ARGS ?=
 COMPARE_ARGS ?=
+BUILDS ?=
 PROFILE_ARGS ?=
 FUZZ_ARGS ?=
 
@@ -137,6 +138,10 @@ decisions: $(INSTALLED) $(COMPILED_STAMP) ## Print what one decision of the gate
 compare: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Measure every case of docs/benchmarks.md beside Envoy and, when on PATH, nginx and HAProxy
 	@echo "Comparing with other proxies on one core"
 	@$(MEASURE) loadtests.compare $(COMPARE_ARGS)
+
+compare-builds: $(INSTALLED) ## Show what a change costs: compiled builds of ours in turn (BUILDS='before=FOLDER,now=FOLDER')
+	@echo "Comparing builds of ours (about a minute a case)"
+	@exec $(BIN)/python -m loadtests.builds --builds '$(BUILDS)' $(COMPARE_ARGS)
 
 compare-overload: $(INSTALLED_LOAD) $(COMPILED_STAMP) ## Offer 0.5 to 10 times what the upstream can do, beside the same peers
 	@echo "Comparing with other proxies under overload (about 40 minutes; COMPARE_ARGS='--rounds 1' for a look)"

@@ -47,11 +47,7 @@ class Contender:
 def contenders(free_port: Callable[[], int], *, install: bool) -> list[Contender]:
     """Ours first, then every peer that this machine has or, with `install`, can have."""
 
-    def ours(site: Site) -> str:
-        return backpressure_yaml(site, free_port())
-
-    here = str(Path(sys.executable).with_name("backpressure"))
-    found = [Contender(OURS, "yaml", ours, _taking_file([here, "serve"]), __version__)]
+    found = [_ours(free_port, [])]
     if envoy := envoy_binary(install=install):
         found += _envoys(envoy)
     if nginx := shutil.which("nginx"):
@@ -65,6 +61,19 @@ def contenders(free_port: Callable[[], int], *, install: bool) -> list[Contender
     if (gateway := shutil.which("gateway")) and (version := portkey_version(gateway)):
         found.append(_portkey(gateway, version))
     return found
+
+
+def build_of_ours(folder: Path, free_port: Callable[[], int]) -> Contender:
+    """The build of ours in this folder, whatever is on PYTHONPATH here."""
+    return _ours(free_port, ["env", f"PYTHONPATH={folder}"])
+
+
+def _ours(free_port: Callable[[], int], before: list[str]) -> Contender:
+    def configure(site: Site) -> str:
+        return backpressure_yaml(site, free_port())
+
+    here = str(Path(sys.executable).with_name("backpressure"))
+    return Contender(OURS, "yaml", configure, _taking_file([*before, here, "serve"]), __version__)
 
 
 def _envoys(envoy: Path) -> list[Contender]:
