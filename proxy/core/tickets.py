@@ -82,7 +82,7 @@ class Line(Book):
         `earliest_s` is when there is room for one call, were nobody else told; `step_s` how much later
         there is room for the next, of that `part` of the refill which is this process's now.
         """
-        self.expire(now)
+        self._let_go(now)  # in many a line nobody else looks at what is kept
         at = self.next_after(earliest_s, step_s / self._oversold, now, patience_s)
         if at is None:
             return None

@@ -121,6 +121,14 @@ def test_the_place_of_who_does_not_come_is_given_up() -> None:
     assert line.idle(ticket.until + 0.01)
 
 
+def test_what_has_ended_is_not_kept_where_nobody_asks_what_is_kept_free() -> None:
+    """As in the lines of a breaker or a retry budget, which keep no room: once they grew for ever."""
+    line = Line()
+    for second in range(1000):
+        line.book(1.0, 0.1, float(second))
+    assert len(line._held) < 10
+
+
 def test_what_was_promised_by_a_small_part_of_the_refill_is_little_once_the_part_is_large() -> None:
     line = Line()
     assert line.book(1.0, 0.5, now=0.0, part=0.01) is not None  # of 200 a second it had two
