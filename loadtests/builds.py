@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.cases import Case
-from loadtests.compare import calls, streams
-from loadtests.compare.bench import Bench, Turn, add_options, set_up, start, start_origin
+from loadtests.compare.bench import Turn, add_options, set_up, start, start_origin
 from loadtests.peers import build_of_ours
+from loadtests.profiling import CASES, load
 from loadtests.program import finish, parser_of, write_json
 from loadtests.running import free_port
 
-CASES: Final = (Case.FORWARD, Case.TLS, Case.REFUSE, Case.LARGE, Case.SSE)
 WARM_UP_S: Final = 1.0
 BEST_SHARE: Final = 0.25
 
@@ -63,12 +62,6 @@ def cases(text: str) -> list[Case]:
     return [case for case in CASES if case in asked]
 
 
-def cpu_us(bench: Bench, turn: Turn, seconds: float) -> float:
-    """The CPU of a call, or of an event, in one turn."""
-    measure = streams.measure_events if turn.case is Case.SSE else calls.measure
-    return float(measure(bench, turn, seconds)["cpu_us"])
-
-
 def best(found: Sequence[float]) -> float:
     """The figure that a quarter of the rounds stay below."""
     return sorted(found)[int(len(found) * BEST_SHARE)]
@@ -83,11 +76,11 @@ def measure(asked: argparse.Namespace, folder: Path, case: Case) -> dict[str, li
         for name, path in asked.builds.items():
             turns[name] = start(stack, bench, build_of_ours(path, free_port), case, origin)
         for turn in turns.values():
-            cpu_us(bench, turn, WARM_UP_S)
+            load(bench, turn, WARM_UP_S)
         found: dict[str, list[float]] = {name: [] for name in turns}
         for _ in range(asked.rounds):
             for name, turn in turns.items():
-                found[name].append(cpu_us(bench, turn, asked.seconds))
+                found[name].append(load(bench, turn, asked.seconds)["cpu_us"])
         return found
 
 

@@ -178,8 +178,12 @@ class RunBudgets:
                 self._count_agent(record, agent, parent)
 
     def hear_halted(self, run: str) -> None:
-        """It was halted at another replica, which tells all."""
-        self._halt(run)
+        """An operator has halted it, here or at a replica that tells all."""
+        self.halted[run] = None
+        self.halted.move_to_end(run)
+        if len(self.halted) > MOST_HALTED:
+            self.halted.popitem(last=False)
+        self.any = True
 
     def unused(self, call: Call) -> None:
         """What was granted never reached its upstream: as if it had not come."""
@@ -198,16 +202,9 @@ class RunBudgets:
 
     def halt(self, run: str) -> None:
         """No call of this run goes any more. Those in flight end by themselves."""
-        self._halt(run)
+        self.hear_halted(run)
         if self.news is not None:
             self.news.halted()
-
-    def _halt(self, run: str) -> None:
-        self.halted[run] = None
-        self.halted.move_to_end(run)
-        if len(self.halted) > MOST_HALTED:
-            self.halted.popitem(last=False)
-        self.any = True
 
     def _count_agent(self, record: Record, name: str, parent: str) -> bool:
         """It had a call. True where it is a new one."""
