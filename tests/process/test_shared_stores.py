@@ -1,12 +1,11 @@
 """Two processes hold one set of limits together, through every kind of store that may be configured.
 
-Each test runs with a Redis, and where `valkey-server` is on PATH with a Valkey.
+Each test runs with a Redis and with a Valkey.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -29,6 +28,7 @@ from tests.kit.redis import (
     redis_sentinel,
     redis_server,
     speaks_tls,
+    valkey,
 )
 from tests.kit.running import yaml_before
 
@@ -46,10 +46,7 @@ pytestmark = pytest.mark.slow
 def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Of the URLs. From here on servers of this kind are started."""
     if request.param == "valkey":
-        found = shutil.which("valkey-server")
-        if found is None:
-            pytest.skip("no valkey-server is on PATH")
-        monkeypatch.setenv("REDIS_SERVER", found)
+        monkeypatch.setenv("REDIS_SERVER", valkey())
     return str(request.param)
 
 
