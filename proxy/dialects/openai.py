@@ -37,7 +37,18 @@ def _code_and_type(reason: Reason) -> tuple[str, str]:
             return _FINAL_CODES[reason], "insufficient_quota"
 
 
-_CODES: Final = {reason: _code_and_type(reason) for reason in Reason}
+CODES: Final = {reason: _code_and_type(reason) for reason in Reason}
+
+
+def error_of(facts: Facts, code: str, kind: str) -> dict[str, object]:
+    """The error object of a refusal; the SDK gives it to its user as `body` of the exception."""
+    return {
+        "message": sentence(facts),
+        "type": kind,
+        "param": None,
+        "code": code,
+        "backpressure": facts.members(),
+    }
 
 
 class OpenAI(ByStatus):
@@ -58,17 +69,9 @@ class OpenAI(ByStatus):
         return last_segment(path) == b"embeddings"
 
     def refusal_object(self, facts: Facts, status: int) -> dict[str, object]:
-        """The error object; the SDK gives it to its user as `body` of the exception."""
-        code, kind = _CODES[facts.reason]
-        return {
-            "error": {
-                "message": sentence(facts),
-                "type": kind,
-                "param": None,
-                "code": code,
-                "backpressure": facts.members(),
-            }
-        }
+        """`error`, by the reason."""
+        code, kind = CODES[facts.reason]
+        return {"error": error_of(facts, code, kind)}
 
     def error_object(self, status: int, code: str, message: str) -> dict[str, object]:
         """The same shape without our facts."""

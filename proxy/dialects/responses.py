@@ -11,7 +11,8 @@ from typing import Final
 from proxy.core.verdict import Refusal
 from proxy.dialects.base import Answer
 from proxy.dialects.bodies import encode
-from proxy.dialects.refusal import Facts, headers_of, sentence
+from proxy.dialects.openai import CODES, error_of
+from proxy.dialects.refusal import JSON, Facts, headers_of
 
 EVENTS: Final = b"text/event-stream"
 
@@ -21,6 +22,9 @@ COME_BACK: Final = "rate_limit_exceeded"
 STOP: Final = "insufficient_quota"
 """The one that ends its retries without a word about load; others are taken for a lost connection."""
 
+STOP_STATUS: Final = 400
+"""The one that ends them with our words: of an event that stops it Codex shows a sentence of its own."""
+
 
 def is_responses(dialect: str, path: bytes) -> bool:
     """Is this the path at which responses are made? `path` is without its query."""
@@ -28,15 +32,18 @@ def is_responses(dialect: str, path: bytes) -> bool:
 
 
 def refused(refusal: Refusal, model: str, created_at: int) -> Answer:
-    """The refusal as a stream that fails with its first event: HTTP 200.
+    """The refusal as every Codex heeds it, and shows it: a stream that fails with its first event (HTTP 200),
+    or where no return is asked for a 400. It would repeat anything else at once, and five times.
 
-    Where no return is asked for it stops: Codex would repeat anything else at once, and five times.
     `created_at` in seconds since 1970; `model` is "" where it is not known.
     """
     facts = Facts(refusal)
-    code, kind = (COME_BACK, "rate_limit_error") if facts.invites else (STOP, STOP)
-    frame = _failed(facts, code, kind, model, created_at)
-    return Answer(200, headers_of(facts, EVENTS, by_status=True), frame)
+    if facts.invites:
+        frame = _failed(facts, COME_BACK, "rate_limit_error", model, created_at)
+        return Answer(200, headers_of(facts, EVENTS, by_status=True), frame)
+    code, kind = CODES[facts.reason]
+    body = encode({"error": error_of(facts, code, kind)})
+    return Answer(STOP_STATUS, headers_of(facts, JSON, by_status=True), body)
 
 
 def cut(refusal: Refusal, model: str, created_at: int) -> bytes:
@@ -50,7 +57,7 @@ def cut(refusal: Refusal, model: str, created_at: int) -> bytes:
 
 
 def _failed(facts: Facts, code: str, kind: str, model: str, created_at: int) -> bytes:
-    message = sentence(facts)
+    error = error_of(facts, code, kind)
     event = {
         "type": "response.failed",
         "sequence_number": 0,
@@ -61,14 +68,8 @@ def _failed(facts: Facts, code: str, kind: str, model: str, created_at: int) -> 
             "status": "failed",
             "model": model,
             "output": [],
-            "error": {"code": code, "message": message},
+            "error": {"code": code, "message": error["message"]},
         },
-        "error": {
-            "type": kind,
-            "code": code,
-            "message": message,
-            "param": None,
-            "backpressure": facts.members(),
-        },
+        "error": error,
     }
     return b"event: response.failed\ndata: " + encode(event) + b"\n\n"

@@ -264,11 +264,13 @@ class Route(Section):
         ),
     )
     codex_compatibility: Codex = Field(
-        default="auto",
+        default="on",
         description=(
-            "Refuses Codex CLI by an event of its stream (response.failed), which all its releases "
-            "understand, in place of a status: a 429 is fatal to it below 0.169, a 503 costs 30 attempts. "
-            "auto: releases below 0.169, and those that do not tell; on: all; off: none. For dialect openai."
+            "Refuses Codex CLI by an event of its stream (response.failed) in place of a 429 or 503, and by "
+            "a 400 where it is not to return: so each of its releases waits as told and shows our words. "
+            "Below 0.169 a 429 is fatal to it and a 503 costs 30 attempts; 0.169 heeds both, but hides the "
+            "words. on: all; auto: releases below 0.169, and those that do not tell; off: none. For dialect "
+            "openai."
         ),
     )
     stop_status: StopStatus = Field(

@@ -1,4 +1,4 @@
-"""Codex CLI below 0.169 is refused by an event of its stream; everybody else by status."""
+"""Codex CLI is refused by an event of its stream, or by a 400; everybody else by the status of the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from proxy.core.verdict import Kind, Reason, Refusal, kind_of
 from proxy.dialects.codex import needs_stream_form, version
+from proxy.dialects.openai import OpenAI
 from proxy.dialects.responses import refused
+from proxy.dialects.words import WORDS
 from tests.kit.raw import CHAT, Raw, Reply, connect, head
 from tests.kit.running import before_demo
 
@@ -50,10 +52,11 @@ async def fill(raw: Raw) -> None:
     assert (await raw.post("/openai/v1/chat/completions", CHAT)).status == 200
 
 
-async def test_an_old_codex_is_told_by_an_event_when_to_come_back():
+@pytest.mark.parametrize("headers", [OLD, NEW], ids=["0.120", "0.169"])
+async def test_codex_is_told_by_an_event_when_to_come_back(headers):
     async with before_demo(route=FULL) as proxy, connect(proxy.url) as raw:
         await fill(raw)
-        reply = await raw.post(PATH, ASKED, **OLD)
+        reply = await raw.post(PATH, ASKED, **headers)
         event = failed(reply)
         error, outer = event["response"]["error"], event["error"]
         assert error["code"] == outer["code"] == "rate_limit_exceeded"
@@ -62,20 +65,19 @@ async def test_an_old_codex_is_told_by_an_event_when_to_come_back():
         assert event["response"]["model"] == "gpt-5-codex"
         assert reply.headers["x-backpressure-reason"] == "bucket_empty"
         assert reply.headers["x-backpressure-scope"] == "route:openai"
-        assert (await raw.post(PATH, ASKED, **OLD)).status == 200, "and the connection goes on"
+        assert (await raw.post(PATH, ASKED, **headers)).status == 200, "and the connection goes on"
 
 
 @pytest.mark.parametrize(
     ("headers", "body", "path"),
     [
-        (NEW, ASKED, PATH),
         ({**OLD, "originator": "opencode"}, ASKED, PATH),
         ({"user_agent": OLD["user_agent"]}, ASKED, PATH),
         (OLD, b'{"model":"m","input":[]}', PATH),
         (OLD, b'{"model":"m","stream":true}', "/openai/v1/chat/completions"),
         (OLD, ASKED, PATH + "/compact"),
     ],
-    ids=["0.169", "other originator", "no originator", "no stream", "chat", "other path"],
+    ids=["other originator", "no originator", "no stream", "chat", "other path"],
 )
 async def test_whoever_reads_a_status_gets_one(headers, body, path):
     async with before_demo(route=FULL) as proxy, connect(proxy.url) as raw:
@@ -135,14 +137,32 @@ async def test_a_failed_upstream_is_told_by_an_event_too():
 @pytest.mark.parametrize("reason", list(Reason))
 @pytest.mark.parametrize("come_back", [True, False])
 def test_every_refusal_invites_or_stops(reason, come_back):
-    answer = refused(Refusal(reason, "route:r", 3.0, come_back=come_back), "m", 1)
+    refusal = Refusal(reason, "route:r", 3.0, come_back=come_back)
+    answer = refused(refusal, "m", 1)
+    if kind_of(reason) in (Kind.STOP, Kind.NOT_AGAIN) or not come_back:
+        assert answer.status == 400
+        assert (b"x-should-retry", b"false") in answer.headers
+        assert answer.body == OpenAI().refuse(refusal, None).body, "as everybody else's"
+        return
+    assert answer.status == 200
     (event,) = events(answer.body)
     error = event["response"]["error"]
-    final = kind_of(reason) in (Kind.STOP, Kind.NOT_AGAIN) or not come_back
-    assert error["code"] == ("insufficient_quota" if final else "rate_limit_exceeded")
-    assert bool(TOLD.search(error["message"])) is not final
-    assert event["error"]["code"] == error["code"]
+    assert error["code"] == event["error"]["code"] == "rate_limit_exceeded"
+    assert TOLD.search(error["message"])
     assert not any(word in answer.body.decode() for word in ("server_is_overloaded", "slow_down"))
+
+
+async def test_a_run_that_is_spent_is_stopped_with_words_that_codex_shows():
+    async with (
+        before_demo(top="callers: {default: {run_budget: {calls: 1}}}") as proxy,
+        connect(proxy.url) as raw,
+    ):
+        run = {"x_run_id": "r1"}
+        assert (await raw.post(PATH, ASKED, **OLD, **run)).status == 200
+        reply = await raw.post(PATH, ASKED, **OLD, **run)
+        assert reply.status == 400
+        assert reply.headers["x-backpressure-reason"] == "run_budget_spent"
+        assert WORDS[Reason.RUN_BUDGET_SPENT].advice in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -93,17 +93,15 @@ AGENTS: tuple[Client, ...] = (
         errors(*["turn.failed"] * 4),
         calls=ToolCall("exec_command", {"cmd": COMMAND}),
         ran=RAN,
-        wrong={
-            **dict.fromkeys(
-                ("rate limited", "queue full", "shed"),
-                "waits as told, but where it gives up it shows nothing of our words: of a 429 it keeps the"
-                " status alone, codex-rs/codex-api/src/api_bridge.rs:114 (openai/codex 02fbf02).",
-            ),
-            "retry budget spent": (
-                "stops, but says “Quota exceeded. Check your plan and billing details.” in the place of our"
-                " words: so it reads `insufficient_quota` in a 429 (seen; the binary of 0.169.0)."
-            ),
-        },
+    ),
+    AgentClient(
+        "Codex CLI (older)",
+        ("terminal.py", "codex-before"),
+        "openai",
+        f'[model_providers.backpressure] base_url = "{OPENAI_URL}", in ~/.codex/config.toml',
+        errors(*["turn.failed"] * 4),
+        calls=ToolCall("exec_command", {"cmd": COMMAND}),
+        ran=RAN,
     ),
     AgentClient(
         "OpenCode",

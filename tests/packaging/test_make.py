@@ -118,4 +118,5 @@ def test_a_requirement_of_the_real_clients_is_a_name_and_its_versions() -> None:
     folder = ROOT / "tests" / "clients" / "requirements"
     for line in (line for file in folder.glob("*.txt") for line in file.read_text().splitlines()):
         if line != "--constraint ../../../constraints.txt":
-            assert re.fullmatch(r"(@[a-z-]+/)?[a-z0-9.-]+(\[[a-z,]+\])?(~=|@~?)[0-9.]+", line), line
+            alias = r"([a-z-]+@npm:)?"
+            assert re.fullmatch(alias + r"(@[a-z-]+/)?[a-z0-9.-]+(\[[a-z,]+\])?(~=|@~?)[0-9.]+", line), line

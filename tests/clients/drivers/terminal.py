@@ -1,4 +1,4 @@
-"""The agents that run in a terminal: `terminal.py codex|opencode|claude`, one process for each ask.
+"""The agents that run in a terminal: `terminal.py codex|codex-before|opencode|claude`, one process an ask.
 
 Each gets a home of its own, is told by its own settings to look nowhere but at the proxy, and prints events
 as JSON, of which the answer and the error are taken. AGENTS is the folder that npm has installed into.
@@ -18,7 +18,7 @@ from typing import Any
 
 from driving import KEY, MODEL, PROMPT, Ask, said, serve
 
-BIN = Path(os.environ["AGENTS"]) / "node_modules" / ".bin"
+MODULES = Path(os.environ["AGENTS"]) / "node_modules"
 LONGEST_S = 120
 AT_ONCE = threading.Semaphore(2)
 """They are processes of hundreds of megabytes that compute for seconds before they ask."""
@@ -118,10 +118,12 @@ Begin = Callable[[Ask, Path], Command]
 Read = Callable[[list[dict[str, Any]]], dict[str, Any]]
 AGENTS: dict[str, tuple[str, Begin, Read]] = {
     "codex": ("@openai/codex", codex, codex_said),
+    "codex-before": ("codex-before", codex, codex_said),
     "claude": ("@anthropic-ai/claude-code", claude, claude_said),
     "opencode": ("opencode-ai", opencode, opencode_said),
 }
-PACKAGE, BEGIN, READ = AGENTS[sys.argv[1]]
+NAME, BEGIN, READ = AGENTS[sys.argv[1]]
+PACKAGE = json.loads((MODULES / NAME / "package.json").read_text())
 
 
 def ask(asked: Ask) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def ask(asked: Ask) -> dict[str, Any]:
         work.mkdir()
         (program, *arguments), env = BEGIN(asked, Path(home))
         ran = subprocess.run(
-            [BIN / program, *arguments],
+            [MODULES / NAME / PACKAGE["bin"][program], *arguments],
             cwd=work,
             env={"PATH": os.environ["PATH"], "HOME": home, **env},
             stdin=subprocess.DEVNULL,
@@ -150,8 +152,4 @@ def _lines(text: str) -> Iterable[str]:
     return (line for line in text.splitlines() if line.startswith("{"))
 
 
-def version() -> str:
-    return json.loads((BIN.parent / PACKAGE / "package.json").read_text())["version"]
-
-
-serve(f"{sys.argv[1]} {version()}", ask)
+serve(f"{sys.argv[1]} {PACKAGE['version']}", ask)
