@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -111,6 +112,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         found = [one for one in found if one.name in (OURS, *asked.only)]
     used = {
         "proxies": ", ".join(f"{one.name} {one.version}" for one in found),
+        "python": " ".join(sys.version.split()),
         "generator": "wrk" if bench.wrk else "loadtests/raw_client.py",
         "upstream": "nginx" if shutil.which("nginx") else "loadtests/origin.py",
         "cores": f"proxies {bench.cores.proxy or 'unpinned'}, the rest {bench.cores.others or 'unpinned'}",
