@@ -61,6 +61,7 @@ async def _deliver_stream(
     wire: Wire, answer: Answer, stream: Stream, gap_s: float, *, is_cut: bool
 ) -> Ending:
     unsent = stream.head
+    answer.written_tokens = max(0, answer.output_tokens - stream.count)  # thought, before the first word
     for index, event in enumerate(stream.events):
         if index:
             await wire.pause(gap_s)
@@ -68,7 +69,7 @@ async def _deliver_stream(
             await wire.write(unsent + event[: len(event) // 2])
             return await _cut(wire)
         await wire.write(unsent + event)
-        answer.written_tokens += 1
+        answer.written_tokens = min(answer.written_tokens + 1, answer.output_tokens)
         unsent = b""
     if is_cut:
         await wire.write(unsent + stream.tail[: len(stream.tail) // 2])

@@ -144,6 +144,11 @@ class _Plan(NamedTuple):
     thoughts: int
     call: ToolCall | None = None
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """What it costs: input, and output with what was thought."""
+        return self.prompt, self.words + self.thoughts
+
     def usage(self, words: int) -> dict[str, int]:
         """`usageMetadata` after so many words. A part that is none is left out, as Google leaves it out."""
         told = {"promptTokenCount": self.prompt, "candidatesTokenCount": words}
@@ -193,13 +198,14 @@ def _generated(request: Request, behaviour: Behaviour, asked: Asked) -> Answer:
         words,
         "MAX_TOKENS" if words < behaviour.stream_events and call is None else "STOP",
         prompt,
-        prompt // CACHED_SHARE if body.cached_content else 0,
+        prompt // CACHED_SHARE if body.cached_content else behaviour.cached_of(prompt),
         thoughts,
         call,
     )
     if asked.verb == "generateContent":
         text = "".join(word(index) for index in range(words))
-        return Answer(error_body, plan.chunk(text, words, plan.finish), is_work=True, model=asked.model)
+        whole = plan.chunk(text, words, plan.finish)
+        return Answer(error_body, whole, is_work=True, model=asked.model, tokens=plan.tokens)
     events = parse_qs(request.query).get("alt") == ["sse"]
     return Answer(
         error_body if events else _error_in_array,
@@ -207,6 +213,7 @@ def _generated(request: Request, behaviour: Behaviour, asked: Asked) -> Answer:
         stream=_events(plan) if events else _array(plan),
         is_work=True,
         model=asked.model,
+        tokens=plan.tokens,
     )
 
 

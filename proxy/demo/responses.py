@@ -42,16 +42,19 @@ def respond(request: Request, behaviour: Behaviour) -> Answer:
     whole = words == behaviour.stream_events or call is not None
     item = _call(request.number, call) if call is not None else _message(request.number, words)
     used = words if call is None else 1
+    given = tokens_of(request.body)
     begun = _response(request.number, asked.model)
     ended = begun | {
         "status": "completed" if whole else "incomplete",
         "incomplete_details": None if whole else {"reason": "max_output_tokens"},
         "output": [item],
-        "usage": _usage(tokens_of(request.body), used),
+        "usage": _usage(given, used, behaviour.cached_of(given)),
     }
     headers = ((b"x-request-id", b"req_demo_%d" % request.number),)
     if not asked.stream:
-        return Answer(error_body, encode(ended), headers=headers, is_work=True, model=asked.model)
+        return Answer(
+            error_body, encode(ended), headers=headers, is_work=True, model=asked.model, tokens=(given, used)
+        )
     stream = _Events().stream(begun, item, words if call is None else 0, ended)
     return Answer(
         error_body,
@@ -60,6 +63,7 @@ def respond(request: Request, behaviour: Behaviour) -> Answer:
         stream=stream,
         is_work=True,
         model=asked.model,
+        tokens=(given, used),
     )
 
 
@@ -107,10 +111,10 @@ def _call(number: int, call: ToolCall) -> dict[str, Any]:
     }
 
 
-def _usage(prompt: int, completion: int) -> dict[str, Any]:
+def _usage(prompt: int, completion: int, cached: int) -> dict[str, Any]:
     return {
         "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": cached},
         "output_tokens": completion,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": prompt + completion,

@@ -16,17 +16,45 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.core.costs import ENOUGH
 from proxy.demo import Behaviour, Cut, Hang, Outage, Refuse, serve_demo
+from proxy.demo.calling import ToolCall
 from proxy.demo.ledger import Entry
 from tests.kit.running import Running, running
 from tests.kit.scripted import Peer, Scripted, saying
 from tests.kit.waiting import bounded, until
 
-PATHS = {"openai": "/openai/v1/chat/completions", "anthropic": "/anthropic/v1/messages"}
+DIALECTS = ("openai", "anthropic", "gemini")
+PATHS = {
+    "openai": "/openai/v1/chat/completions",
+    "responses": "/openai/v1/responses",
+    "anthropic": "/anthropic/v1/messages",
+    "gemini": "/gemini/v1beta/models/demo-large:generateContent",
+}
+STREAMED = "/gemini/v1beta/models/demo-large:streamGenerateContent?alt=sse"
+"""What the other APIs are told in the body."""
+
+TEXT_ASKED = "Say what there is room for. " * 30
 ASK: dict[str, Any] = {
     "model": "demo-large",
-    "messages": [{"role": "user", "content": "Say what there is room for. " * 30}],
+    "messages": [{"role": "user", "content": TEXT_ASKED}],
     "max_tokens": 200,
 }
+ASKS: dict[str, dict[str, Any]] = {
+    "openai": ASK,
+    "responses": {"model": "demo-large", "input": TEXT_ASKED, "max_output_tokens": 200},
+    "anthropic": ASK,
+    "gemini": {
+        "contents": [{"role": "user", "parts": [{"text": TEXT_ASKED}]}],
+        "generationConfig": {"maxOutputTokens": 200},
+    },
+}
+OFFERS: dict[str, dict[str, Any]] = {
+    "openai": {"type": "function", "function": {"name": "weather"}},
+    "responses": {"type": "function", "name": "weather"},
+    "anthropic": {"name": "weather", "input_schema": {"type": "object"}},
+    "gemini": {"functionDeclarations": [{"name": "weather"}]},
+}
+"""A tool, as each API is offered one."""
+
 WORDS = 60
 NEAR = 0.1
 """What is not told is counted to within 10 %."""
@@ -36,11 +64,11 @@ def yaml(
     url: str, bucket: str = "{rate: 1 token/hour, burst: 1M, per: caller}", ask_usage: str = "true"
 ) -> str:
     lines = ["upstreams:"]
-    for name in PATHS:
+    for name in DIALECTS:
         asks = f", ask_usage: {ask_usage}" if name == "openai" else ""
         lines.append(f"  {name}: {{url: '{url}', dialect: {name}, breaker: off, retry_budget: off{asks}}}")
     lines.append("routes:")
-    for name in PATHS:
+    for name in DIALECTS:
         lines += [f"  - name: {name}", f"    path: /{name}/", f"    upstream: {name}"]
         lines += ["    queue: {size: 0}", f"    buckets: [{bucket}]"]
     return "\n".join(lines) + "\n"
@@ -59,8 +87,13 @@ class Both:
         self.behaviour = behaviour
         self._counted = (0.0, 0.0)
 
-    async def post(self, dialect: str, **more: object) -> httpx.Response:
-        return await self.client.post(self.proxy.url + PATHS[dialect], json=ASK | more)
+    async def post(self, api: str, **more: object) -> httpx.Response:
+        return await self.client.send(self.request(api, **more))
+
+    def request(self, api: str, *, stream: bool = False, **more: object) -> httpx.Request:
+        streams = {"stream": True} if stream and api != "gemini" else {}
+        path = STREAMED if stream and api == "gemini" else PATHS[api]
+        return self.client.build_request("POST", self.proxy.url + path, json=ASKS[api] | streams | more)
 
     def spent(self) -> float:
         """Tokens that the buckets have lost."""
@@ -136,12 +169,25 @@ async def test_what_is_told_is_counted_exactly(dialect: str, stream: bool, cache
         assert (charged["exact"], charged["estimated"]) == (seen.paid() - free, 0.0)
 
 
+@pytest.mark.parametrize("api", PATHS)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_tool_call_is_counted_exactly(api: str, stream: bool) -> None:
+    async with both() as seen:
+        seen.behaviour.calls = ToolCall("weather", {"city": "Paris"})
+        reply = await seen.post(api, stream=stream, tools=[OFFERS[api]])
+        assert "weather" in reply.text
+        await seen.ended()
+        assert seen.entry.output_tokens == 1
+        assert seen.spent() == pytest.approx(seen.paid(), abs=0.1)
+        assert await seen.sums("charged_total") == {"exact": seen.paid(), "estimated": 0.0}
+
+
 async def test_a_stream_is_asked_for_its_usage_and_its_caller_sees_nothing_of_it() -> None:
     async with both() as seen:
         direct = seen.proxy.upstream
         assert direct is not None
         own = {"stream": True, "stream_options": {"include_usage": True}}
-        with_usage = await seen.post("openai", **own)
+        with_usage = await seen.post("openai", stream=True, stream_options=own["stream_options"])
         asked = seen.entry.body_bytes
         without = await seen.post("openai", stream=True)
         assert seen.entry.body_bytes > len(
@@ -214,9 +260,7 @@ async def test_a_caller_that_leaves_a_stream_has_paid_for_what_it_got(dialect: s
         if learnt:
             await learn(seen, dialect)
         seen.behaviour.event_gap_s = 0.02
-        ask = ASK | {"stream": True}
-        request = seen.client.build_request("POST", seen.proxy.url + PATHS[dialect], json=ask)
-        reply = await seen.client.send(request, stream=True)
+        reply = await seen.client.send(seen.request(dialect, stream=True), stream=True)
         async for _ in reply.aiter_bytes():
             if seen.entry.output_tokens >= 30:
                 break
