@@ -67,7 +67,7 @@ class Buckets(_Story):
 
 
 class Caps(_Story):
-    """Calls under one shared cap, each of which holds its permit for about a tenth of a second."""
+    """Calls under one shared cap, each of which holds its permit for about `service_s`."""
 
     def __init__(
         self,
@@ -76,10 +76,12 @@ class Caps(_Story):
         replicas: int,
         load: float,
         skew: int = 1,
+        service_s: float = 0.1,
         longest_s: float = 60.0,
         seed: int = 1,
     ) -> None:
-        super().__init__(replicas=replicas, every_s=0.1 / (slots * load), skew=skew, seed=seed)
+        super().__init__(replicas=replicas, every_s=service_s / (slots * load), skew=skew, seed=seed)
+        self._service_s = service_s
         self.slots = slots
         self.most = 0
         self.used_s = 0.0  # permits times seconds, from 10 s on
@@ -98,7 +100,7 @@ class Caps(_Story):
 
         def begins() -> None:
             self._count(1)
-            fleet.at(fleet.now + min(self._longest_s, fleet.chance.expovariate(10.0)), ends)
+            fleet.at(fleet.now + min(self._longest_s, fleet.chance.expovariate(1.0 / self._service_s)), ends)
 
         replica.offer(asked, begins, patience_s=2.0)
 

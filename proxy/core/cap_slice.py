@@ -16,7 +16,9 @@ from proxy.core.ledger import LEASE_S
 from proxy.core.rounding import NEVER
 
 QUICK_S: Final = 1.0
-"""Of calls that last no longer, the permits of others may be used while they lie idle: they are soon back."""
+SOON_S: Final = 0.25
+"""Of calls that last no longer, the permits of others may be used while they lie idle: they are soon back. Or
+of which, with all permits in use, one ends so soon."""
 
 MANY_PER_S: Final = 100.0
 SOONEST_S: Final = 0.01
@@ -98,7 +100,7 @@ class CapSlice:
 
     @property
     def _is_quick(self) -> bool:
-        return self._hold_s <= QUICK_S
+        return self._hold_s <= max(QUICK_S, SOON_S * self.slots)
 
     def want(self, _cost: float) -> None:
         """A call lacks one of it."""
