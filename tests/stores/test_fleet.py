@@ -234,12 +234,12 @@ def test_a_cap_is_used_and_never_exceeded(slots: int, replicas: int, skew: int, 
     assert story.used_s / (slots * 20.0) >= least
 
 
-@pytest.mark.parametrize("service_s", [0.1, 0.9, 1.5, 2.4])
-def test_what_lies_idle_at_one_replica_is_of_use_at_another(service_s: float) -> None:
+@pytest.mark.parametrize("service_s", [1.2, 1.5, 2.4])
+def test_what_lies_idle_at_one_replica_is_of_use_at_another_though_calls_are_long(service_s: float) -> None:
     story = Caps(slots=10, replicas=2, load=2.0, skew=8, service_s=service_s)
-    story.fleet.run(100.0)
+    story.fleet.run(610.0)
     assert story.most <= 10
-    assert story.used_s / (story.slots * 90.0) >= 0.94
+    assert story.used_s / (story.slots * 600.0) >= 0.965
 
 
 @pytest.mark.parametrize("seed", range(5))
