@@ -3,7 +3,8 @@
     make simulate-replicas SIMULATE_ARGS='--seeds 100'
 
 Each replica has a clock of its own, messages take 0.1 to 2 ms, and what is said of the ledger
-(`proxy/core/ledger.py`) holds for Redis: a test keeps the two equal. Exits 1 where a limit was exceeded.
+(`proxy/core/ledger.py`) holds for Redis: a test keeps the two equal. Exits 1 where a limit was exceeded, or
+by more than the Nth of one replica where one may be cut off alone.
 """
 
 from __future__ import annotations
@@ -126,24 +127,30 @@ SCENARIOS: Final[dict[str, Callable[[int], Run]]] = {
 }
 
 
+CUT_OFF: Final = {"cap of 10, store flaky": 10 // 4}
+"""By how much a limit may be exceeded: a replica that by chance misses every trip for as long as a lease takes
+the store to be down for all, and goes on with its Nth, while others have been given all (docs/replicas.md)."""
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Print a row for each scenario. 1 where any seed exceeded its limit."""
+    """Print a row for each scenario. 1 where any seed exceeded what it may."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", default="", help="names, separated by commas")
+    parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help="such as 'cap of 10'")
     options = parser.parse_args(arguments)
-    names = options.only.split(",") if options.only else list(SCENARIOS)
+    names = options.only or list(SCENARIOS)
     worst = 0.0
     print(f"{'scenario':30} {'exceeded by':>12} {'used':>14} {'trips a call':>13}   {options.seeds} seeds")
     for name in names:
         runs = [SCENARIOS[name](seed) for seed in range(options.seeds)]
         over = max(run.over for run in runs)
         over = 0.0 if over <= 1600 * GRAIN else over
-        worst = max(worst, over)
+        worst = max(worst, over - CUT_OFF.get(name, 0))
         used = [run.used for run in runs]
         per_call = median(run.trips_per_call for run in runs)
         trips = f"{per_call:.4f}" if per_call else ""
-        print(f"{name:30} {over:12.3f} {min(used):6.3f}..{max(used):6.3f} {trips:>13}", flush=True)
+        note = f"   may be {CUT_OFF[name]}: cut off alone" if name in CUT_OFF else ""
+        print(f"{name:30} {over:12.3f} {min(used):6.3f}..{max(used):6.3f} {trips:>13}{note}", flush=True)
     return int(worst > 0.0)
 
 
