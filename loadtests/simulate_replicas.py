@@ -128,8 +128,8 @@ SCENARIOS: Final[dict[str, Callable[[int], Run]]] = {
 
 
 CUT_OFF: Final = {"cap of 10, store flaky": 10 // 4}
-"""By how much a limit may be exceeded: a replica that by chance misses every trip for as long as a lease takes
-the store to be down for all, and goes on with its Nth, while others have been given all (docs/replicas.md)."""
+"""By how much a limit may be exceeded: a replica that by chance misses every trip of a lease takes the store
+to be down for all, and goes on with its Nth, while others have been given all (docs/replicas.md)."""
 
 
 def main(arguments: list[str] | None = None) -> int:
