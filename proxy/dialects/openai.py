@@ -37,7 +37,7 @@ def _code_and_type(reason: Reason) -> tuple[str, str]:
             return _FINAL_CODES[reason], "insufficient_quota"
 
 
-CODES: Final = {reason: _code_and_type(reason) for reason in Reason}
+_CODES: Final = {reason: _code_and_type(reason) for reason in Reason}
 
 
 def error_of(facts: Facts, code: str, kind: str) -> dict[str, object]:
@@ -70,7 +70,7 @@ class OpenAI(ByStatus):
 
     def refusal_object(self, facts: Facts, status: int) -> dict[str, object]:
         """`error`, by the reason."""
-        code, kind = CODES[facts.reason]
+        code, kind = _CODES[facts.reason]
         return {"error": error_of(facts, code, kind)}
 
     def error_object(self, status: int, code: str, message: str) -> dict[str, object]:

@@ -11,8 +11,8 @@ from typing import Final
 from proxy.core.verdict import Refusal
 from proxy.dialects.base import Answer
 from proxy.dialects.bodies import encode
-from proxy.dialects.openai import CODES, error_of
-from proxy.dialects.refusal import JSON, Facts, headers_of
+from proxy.dialects.openai import OpenAI, error_of
+from proxy.dialects.refusal import Facts, headers_of
 
 EVENTS: Final = b"text/event-stream"
 
@@ -24,6 +24,8 @@ STOP: Final = "insufficient_quota"
 
 STOP_STATUS: Final = 400
 """The one that ends them with our words: of an event that stops it Codex shows a sentence of its own."""
+
+_OPENAI: Final = OpenAI()
 
 
 def is_responses(dialect: str, path: bytes) -> bool:
@@ -41,9 +43,8 @@ def refused(refusal: Refusal, model: str, created_at: int) -> Answer:
     if facts.invites:
         frame = _failed(facts, COME_BACK, "rate_limit_error", model, created_at)
         return Answer(200, headers_of(facts, EVENTS, by_status=True), frame)
-    code, kind = CODES[facts.reason]
-    body = encode({"error": error_of(facts, code, kind)})
-    return Answer(STOP_STATUS, headers_of(facts, JSON, by_status=True), body)
+    as_to_others = _OPENAI.refuse(refusal, None)
+    return Answer(STOP_STATUS, as_to_others.headers, as_to_others.body)
 
 
 def cut(refusal: Refusal, model: str, created_at: int) -> bytes:

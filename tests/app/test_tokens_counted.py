@@ -187,7 +187,7 @@ async def test_a_stream_is_asked_for_its_usage_and_its_caller_sees_nothing_of_it
         direct = seen.proxy.upstream
         assert direct is not None
         own = {"stream": True, "stream_options": {"include_usage": True}}
-        with_usage = await seen.post("openai", stream=True, stream_options=own["stream_options"])
+        with_usage = await seen.post("openai", **own)
         asked = seen.entry.body_bytes
         without = await seen.post("openai", stream=True)
         assert seen.entry.body_bytes > len(

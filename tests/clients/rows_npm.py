@@ -56,6 +56,20 @@ COMMAND, RAN = "echo sunny-$((40 + 2))", b"sunny-42"
 
 VERCEL = errors("APICallError", "APICallError", "APICallError", "APICallError")
 
+
+def _codex(name: str, package: str) -> AgentClient:
+    """One release of it."""
+    return AgentClient(
+        name,
+        ("terminal.py", package),
+        "openai",
+        f'[model_providers.backpressure] base_url = "{OPENAI_URL}", in ~/.codex/config.toml',
+        errors(*["turn.failed"] * 4),
+        calls=ToolCall("exec_command", {"cmd": COMMAND}),
+        ran=RAN,
+    )
+
+
 AGENTS: tuple[Client, ...] = (
     NodeClient(
         "openai (JavaScript)",
@@ -85,24 +99,8 @@ AGENTS: tuple[Client, ...] = (
         f'createAnthropic({{ baseURL: "{ANTHROPIC_URL}/v1" }})',
         VERCEL,
     ),
-    AgentClient(
-        "Codex CLI",
-        ("terminal.py", "codex"),
-        "openai",
-        f'[model_providers.backpressure] base_url = "{OPENAI_URL}", in ~/.codex/config.toml',
-        errors(*["turn.failed"] * 4),
-        calls=ToolCall("exec_command", {"cmd": COMMAND}),
-        ran=RAN,
-    ),
-    AgentClient(
-        "Codex CLI (older)",
-        ("terminal.py", "codex-before"),
-        "openai",
-        f'[model_providers.backpressure] base_url = "{OPENAI_URL}", in ~/.codex/config.toml',
-        errors(*["turn.failed"] * 4),
-        calls=ToolCall("exec_command", {"cmd": COMMAND}),
-        ran=RAN,
-    ),
+    _codex("Codex CLI", "codex"),
+    _codex("Codex CLI (older)", "codex-before"),
     AgentClient(
         "OpenCode",
         ("terminal.py", "opencode"),
