@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -25,12 +26,33 @@ class StartError(RuntimeError):
     """A process did not come up: it ended, or did not answer in time. Holds the end of what it said."""
 
 
+PORTS: Final = range(31000, 32768)
+"""Below those that Linux gives out by itself, and above those that the tests reserve."""
+
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
+    """A TCP port of the loopback interface that nobody listens on now.
+
+    The system gives it to nobody, and no other process that asks here gets it while this one lives: a UDP
+    socket holds it, and leaves TCP to the server. When all are taken, any that the system gives out.
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            held.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+        else:
+            _reserved.append(held)
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 def pinned(command: Sequence[str], cores: str | None) -> list[str]:
