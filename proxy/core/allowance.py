@@ -25,6 +25,10 @@ TELLING_SHARE: Final = 0.02
 """A reset sooner than this, or one for so little of the whole, is too coarse to tell a rate from: providers
 round to whole seconds."""
 
+ROUNDED_S: Final = 1.0
+"""By less than this: what is gone is back no later than so long after the reset told, so it refills at least
+so fast."""
+
 FLOW_S: Final = 10.0
 """Over about so long it is counted what flows."""
 
@@ -125,6 +129,8 @@ class Allowance:
             self.rate = limit / MINUTE_S
         elif self.limit:
             self.rate *= limit / self.limit  # the whole has changed, and the rate with it
+        if reset_s:
+            self.rate = max(self.rate, gone / (reset_s + ROUNDED_S))
         self.reset_at = NEVER
 
     def _learn_mean(self, said: Said, weighed: float, past_s: float) -> None:

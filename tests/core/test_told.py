@@ -136,6 +136,27 @@ def test_who_is_refused_for_it_is_told_whose_word_it_is_and_a_time_of_its_own() 
         door.grant(ticket=refusal.ticket)
 
 
+@pytest.mark.parametrize(
+    ("words", "a_second"),
+    [
+        pytest.param([(5, 0.0)], 5 / 60, id="nothing gone yet: as by the minute"),
+        pytest.param([(3, 0.0)], 5 / 60, id="no time tells nothing"),
+        pytest.param([(3, 0.8)], 2 / 1.8, id="at least so much: it is rounded, by a second at most"),
+        pytest.param([(3, 0.8), (1, 1.6)], 4 / 2.6, id="more is gone, and the better it is known"),
+        pytest.param([(1, 1.6), (4, 0.4)], 4 / 2.6, id="a vaguer word takes nothing back"),
+        pytest.param([(4, 0.4), (1, 2.0)], 4 / 2.0, id="long enough to tell it"),
+        pytest.param([(4, 0.4), (1, 4.0)], 4 / 4.0, id="and it tells of less"),
+    ],
+)
+def test_an_upstream_of_seconds_is_not_taken_for_one_of_minutes(
+    words: list[tuple[int, float]], a_second: float
+) -> None:
+    allowance = Allowance(Said(REQUESTS, 5.0), 1.0, 100.0)
+    for remaining, reset_s in words:
+        allowance.hear(Said(REQUESTS, remaining, reset_s, 5.0, refills=True), 0.0, 0.0, 100.0, 100.0)
+    assert allowance.rate == pytest.approx(a_second)
+
+
 def test_a_call_that_was_not_used_costs_nothing() -> None:
     door = Door(size=0)
     told(door, requests(3.5))
