@@ -216,7 +216,8 @@ class Learner:
             self._begin(exp(self._knee), now)
         else:
             self._steps.begin(NEAR)
-            self._begin(exp(self._knee - NEAR * BELOW), now)
+            self._old = self._slow_start.below
+            self._begin(exp(self._knee + NEAR * (NEUTRAL if self._old else -BELOW)), now)
         return RAISED if self.slots > leg.slots else SLOWER
 
     def _climb_on(self, leg: Leg, now: float) -> str:
@@ -237,8 +238,7 @@ class Learner:
 
     def _idle(self, leg: Leg, now: float, *, late: bool) -> str:
         """The cap was rarely reached: nothing is known of more. Raise it if it is reached at times."""
-        self._old, self._check.tried, self._comeback.lost = None, 0, 0.0
-        before = self.slots
+        self._old, self._check.tried, self._comeback.lost, before = None, 0, 0.0, self.slots
         if late:
             pass  # of a few long prompts, or by itself: there is no telling which
         elif leg.full <= 0.02 * leg.granted or not self._usual.calls:

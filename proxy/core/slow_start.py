@@ -34,12 +34,17 @@ DOUBTS: Final = 12
 
 
 class SlowStart:
-    """`is_on` until the knee was passed, once and for all."""
+    """`is_on` until the knee was passed, once and for all.
 
-    __slots__ = ("_best", "_calls", "_falls", "_is_doubted", "_sum", "is_on")
+    `below` is then a leg that is known not to be above the knee: with fewer yet no answer came earlier, or with
+    twice as many not twice as late. None: there is none.
+    """
+
+    __slots__ = ("_best", "_calls", "_falls", "_is_doubted", "_sum", "below", "is_on")
 
     def __init__(self) -> None:
         self.is_on = True
+        self.below: Leg | None = None
         self._best = 0  # the highest number of calls that did not wait for each other, as far as is known
         self._falls = False  # the first was too high
         self._is_doubted = False
@@ -83,6 +88,7 @@ class SlowStart:
         higher, self._best = self._best, leg.slots
         if earlier > least:
             usual.replace(leg)
+            self.below = leg
             if earlier > IN_PROPORTION * log(higher / leg.slots):
                 self._falls = True
                 return log(leg.slots / 2.0)
@@ -90,6 +96,8 @@ class SlowStart:
             self._best = higher
             self._note(leg, usual)
             return log(2.0 * higher)
+        if self.below is not None and leg.slots >= self.below.slots:
+            self.below = None  # fewer are not allowed
         self.is_on = False
         return log(max(1.0, higher * exp(-max(0.0, earlier))))
 

@@ -48,6 +48,13 @@ def test_a_knee_between_neighbours_is_kept_to(best: int) -> None:
         assert best <= min(loop.caps[15:]) <= max(loop.caps[15:]) <= best + 1
 
 
+def test_what_is_known_not_to_be_a_crowd_is_not_tried_again() -> None:
+    """Of 16, 8 and 4 at once the knee is found to be above 8: what comes next is more than 8."""
+    loops = [Loop(Even(seed, best=10)).run(15, offered=200) for seed in SEEDS]
+    assert median(loop.rate(0, 5) for loop in loops) >= 0.88 * 100
+    assert min(loop.rate(5) for loop in loops) >= 0.985 * 100
+
+
 def test_a_large_upstream_is_found_from_below() -> None:
     loops = [Loop(Fixed(seed, best=150)).run(10) for seed in SEEDS]
     assert median(loop.cap(6) for loop in loops) == pytest.approx(150, rel=0.1)
