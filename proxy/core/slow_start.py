@@ -36,8 +36,8 @@ DOUBTS: Final = 12
 class SlowStart:
     """`is_on` until the knee was passed, once and for all.
 
-    `below` is then a leg that is known not to be above the knee: with fewer yet no answer came earlier, or with
-    twice as many not twice as late. None: there is none.
+    `below` is then a leg that is known not to be above the knee: with fewer yet no answer came earlier, or
+    with twice as many not twice as late. None: there is none.
     """
 
     __slots__ = ("_best", "_calls", "_falls", "_is_doubted", "_sum", "below", "is_on")

@@ -86,35 +86,6 @@ async def test_two_whom_the_upstream_refuses_never_hear_the_same_time_and_the_re
     assert held.headers["x-backpressure-scope"] == "upstream:there"
 
 
-@pytest.mark.parametrize("form", ["openai", "anthropic"])
-async def test_whom_the_upstream_refuses_is_let_in_at_the_time_it_was_told(form: str) -> None:
-    limits = Limits(requests=4, per_s=1.0, form=form)
-    behaviour = Behaviour(latency_s=0.0, stream_events=2, limits=limits)
-    none_of_ours = "breaker: off\nconcurrency: 20"
-    path, body = ASKED[form]
-    async with (
-        before_demo(behaviour, route="queue: {size: 0, max_age: 1s}", upstream=none_of_ours) as proxy,
-        httpx.AsyncClient(timeout=60, trust_env=False) as client,
-    ):
-
-        async def agent(number: int) -> tuple[int, httpx.Response, float]:
-            mine = body | {"messages": [{"role": "user", "content": str(number)}]}
-            first = await client.post(proxy.url + path, json=mine)
-            if first.status_code == 200:
-                return 200, first, 0.0
-            wait_s = int(first.headers["retry-after-ms"]) / 1000
-            await asyncio.sleep(wait_s)
-            return (await client.post(proxy.url + path, json=mine)).status_code, first, wait_s
-
-        returned = [each for each in await asyncio.gather(*map(agent, range(9))) if each[2]]
-    assert [status for status, *_ in returned] == [200] * len(returned)
-    by_upstream = [first for _, first, _ in returned if "x-backpressure-reason" not in first.headers]
-    assert len(by_upstream) >= 4  # they went before its first word came
-    waits = sorted(wait_s for *_, wait_s in returned)
-    assert len(set(waits)) == len(waits)
-    assert waits[-1] < 15.0  # of an upstream of four a minute it would be a minute
-
-
 async def test_a_limit_in_the_text_of_a_200_holds_its_tool_and_no_other() -> None:
     limited = plain(b"200 OK", b'{"isError": true, "text": "Rate limit exceeded, retry in 30s."}')
     fine = plain(b"200 OK", b'{"text": "done"}')
