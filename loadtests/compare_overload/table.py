@@ -31,6 +31,8 @@ COLUMNS: Final = {
 SHARES: Final = frozenset({"critical", "kept", "wasted", "proxy_busy", "proxy_waited"})
 LEAST_JUDGED: Final = 1.0
 """Ours must lie at or above every peer from this load on; below it nobody has to choose."""
+ROUNDING: Final = 1e-9
+"""0.99 - 1.0 is a little less than -0.01."""
 
 
 def tabulate(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -88,7 +90,7 @@ def _lead(cells: Sequence[Cell], ours: str, peer: str, least_band: float) -> dic
     if not leads:
         return {"against": peer, "lead": float("nan"), "band": float("nan"), "verdict": "VOID"}
     lead, band = median(leads), max(least_band, (max(leads) - min(leads)) / 2)
-    verdict = "PASS" if lead >= 0 else "EVEN" if lead >= -band else "MISS"
+    verdict = "PASS" if lead >= 0 else "EVEN" if lead >= -band - ROUNDING else "MISS"
     return {"against": peer, "lead": lead, "band": band, "verdict": verdict}
 
 

@@ -250,7 +250,7 @@ def verdict(*cells: dict[str, Any]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("ours", "expected"), [(0.99, "PASS"), (0.98, "PASS"), (0.975, "EVEN"), (0.96, "MISS")]
+    ("ours", "expected"), [(0.99, "PASS"), (0.98, "PASS"), (0.975, "EVEN"), (0.97, "EVEN"), (0.96, "MISS")]
 )
 def test_ours_is_judged_by_the_peer_that_it_leads_by_the_least(ours: float, expected: str) -> None:
     found = verdict(cell(TOLD, ours), cell("haproxy", 0.98), cell("nginx", 0.97), cell("direct", 1.0))
