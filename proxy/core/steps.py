@@ -26,14 +26,19 @@ NEUTRAL: Final = 1 - BELOW
 """With the knee there, times grow by this share of the distance."""
 
 
+SETTLED: Final = -0.6
+"""With a trend below this the knee is at the lower of two neighbours: there it stays twice as long."""
+
+
 class Steps:
     """`size` is how far, as a logarithm; `trend` is above 0 while the knee is found above again and again."""
 
-    __slots__ = ("size", "trend")
+    __slots__ = ("_has_stayed", "size", "trend")
 
     def __init__(self) -> None:
         self.size = WIDEST
         self.trend = 0.0
+        self._has_stayed = False
 
     def begin(self, size: float) -> None:
         """Look for the knee anew."""
@@ -74,4 +79,7 @@ class Steps:
         up = slots <= max(low, int(exp(knee)))
         if self.is_wide(least):
             up = share < 0.35 or (up and share <= 0.9)
+        self._has_stayed = up and high - low == 1 and self.trend < SETTLED and not self._has_stayed
+        if self._has_stayed:
+            return slots
         return max(high, slots + 1) if up else min(low, slots - 1)
