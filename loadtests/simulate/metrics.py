@@ -177,7 +177,8 @@ def _recovery(played: Played, bins: list[float]) -> dict[str, float]:
     """From the upstream healthy again, or the trigger gone, to the first second from which all is as before.
 
     As before: 95 % of the useful work per second of the ten seconds before (200 of streams), over that second
-    and over the thirty that begin with it (or what is left of them).
+    and over the thirty that begin with it (or what is left of them). `returned_to` is that of the last twenty
+    seconds to that before, as much less expected as fewer calls came: below the capacity chance decides that.
     """
     scenario = played.scenario
     if scenario.trouble is None:
@@ -194,12 +195,19 @@ def _recovery(played: Played, bins: list[float]) -> dict[str, float]:
             recovered = at - healthy_at
             break
     after = [row for row in played.ledger.samples if healthy_at <= row[0] < healthy_at + 10.0]
+    last = max(healthy_at, scenario.seconds - 21.0), scenario.seconds - 1.0
+    came = _coming(played, *last) / _coming(played, max(0.0, broken_at - before_s), broken_at)
     return {
         "recovery_s": recovered,
         "goodput_of_before": during / before if before else NAN,
-        "returned_to": _mean(bins, max(healthy_at, scenario.seconds - 21.0), scenario.seconds - 1.0) / before,
+        "returned_to": _mean(bins, *last) / (before * min(1.0, came)),
         "overshoot": max(row[2] for row in after) / played.best_n if after else NAN,
     }
+
+
+def _coming(played: Played, since: float, until: float) -> float:
+    """Calls offered a second."""
+    return sum(since <= call.at < until for call in played.ledger.calls) / (until - since)
 
 
 def _mean(bins: list[float], since: float, until: float) -> float:
