@@ -195,12 +195,14 @@ def _recovery(played: Played, bins: list[float]) -> dict[str, float]:
             recovered = at - healthy_at
             break
     after = [row for row in played.ledger.samples if healthy_at <= row[0] < healthy_at + 10.0]
-    last = max(healthy_at, scenario.seconds - 21.0), scenario.seconds - 1.0
-    came = _coming(played, *last) / _coming(played, max(0.0, broken_at - before_s), broken_at)
+    last_at = max(healthy_at, scenario.seconds - 21.0)
+    last = last_at, max(last_at + BIN_S, scenario.seconds - 1.0)
+    came = _coming(played, *last) / max(1.0, _coming(played, max(0.0, broken_at - before_s), broken_at))
+    expected = before * min(1.0, came)
     return {
         "recovery_s": recovered,
         "goodput_of_before": during / before if before else NAN,
-        "returned_to": _mean(bins, *last) / (before * min(1.0, came)),
+        "returned_to": _mean(bins, *last) / expected if expected else NAN,
         "overshoot": max(row[2] for row in after) / played.best_n if after else NAN,
     }
 
