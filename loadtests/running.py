@@ -32,24 +32,36 @@ PORTS: Final = range(31000, 32768)
 _reserved: list[socket.socket] = []
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now.
+def reserve(ports: range, *beside: int) -> socket.socket | None:
+    """A port for a server in a process of its own, until the socket is closed; None: all of them are taken.
 
-    The system gives it to nobody, and no other process that asks here gets it while this one lives: a UDP
-    socket holds it, and leaves TCP to the server. When all are taken, any that the system gives out.
+    Nobody listens on it, nor on those so far `beside` it. The socket is a UDP one, so that TCP is free for
+    the server; who reserves ports in this way, in whichever process, never gets the same.
     """
-    for port in random.sample(PORTS, len(PORTS)):
+    for port in random.sample(ports, len(ports)):
         held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             held.bind(("127.0.0.1", port))
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", port))
+            for away in (0, *beside):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port + away))
         except OSError:
             held.close()
         else:
-            _reserved.append(held)
-            return port
+            return held
+    return None
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now.
+
+    The system gives it to nobody, and no other process that asks here gets it while this one lives. When all
+    are taken, any that the system gives out.
+    """
+    if (held := reserve(PORTS)) is not None:
+        _reserved.append(held)
+        return int(held.getsockname()[1])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

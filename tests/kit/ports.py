@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
+from loadtests.running import reserve
 
 ANY_PORTS = "listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n"
 """The top of a configuration: listen on ports that the system chooses."""
@@ -44,19 +45,8 @@ def stuck_port() -> Iterator[int]:
 def reserved_port() -> socket.socket:
     """A port for a server in a process of its own, ours until the socket is closed, whichever server ends.
 
-    It lies where the system gives out none, and nobody listens on it. The socket is a UDP one, so that TCP
-    is free for the server; who reserves ports in this way, in whichever process, never gets the same.
+    It lies where the system gives out none, and nobody listens on it.
     """
-    for port in random.sample(RESERVED, len(RESERVED)):
-        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            held.bind(("127.0.0.1", port))
-            for used in (port, port + BUS):
-                with socket.socket() as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(("127.0.0.1", used))
-        except OSError:
-            held.close()
-        else:
-            return held
-    raise AssertionError("no port is free")
+    held = reserve(RESERVED, BUS)
+    assert held is not None, "no port is free"
+    return held
