@@ -36,8 +36,8 @@ DOUBTS: Final = 12
 class SlowStart:
     """`is_on` until the knee was passed, once and for all.
 
-    `below` is then a leg that is known not to be above the knee: with fewer yet no answer came earlier, or
-    with twice as many not twice as late. None: there is none.
+    `below` is then a leg that is known not to be above the knee: with fewer yet no answer came earlier. None:
+    there is none.
     """
 
     __slots__ = ("_best", "_calls", "_falls", "_is_doubted", "_sum", "below", "is_on")
@@ -88,16 +88,15 @@ class SlowStart:
         higher, self._best = self._best, leg.slots
         if earlier > least:
             usual.replace(leg)
-            self.below = leg
             if earlier > IN_PROPORTION * log(higher / leg.slots):
-                self._falls = True
+                self._falls, self.below = True, leg
                 return log(leg.slots / 2.0)
         elif not self._falls:
             self._best = higher
             self._note(leg, usual)
             return log(2.0 * higher)
-        if self.below is not None and leg.slots >= self.below.slots:
-            self.below = None  # fewer are not allowed
+        if self.below is not None and (earlier > least or leg.slots >= self.below.slots):
+            self.below = None  # it is above, or fewer were not allowed
         self.is_on = False
         return log(max(1.0, higher * exp(-max(0.0, earlier))))
 

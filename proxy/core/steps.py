@@ -25,7 +25,6 @@ BELOW: Final = 1 / 3
 NEUTRAL: Final = 1 - BELOW
 """With the knee there, times grow by this share of the distance."""
 
-
 SETTLED: Final = -0.6
 """With a trend below this the knee is at the lower of two neighbours: there it stays twice as long."""
 
@@ -69,7 +68,7 @@ class Steps:
 
     def next(self, slots: int, knee: float, share: float, least: float) -> int:
         """From `slots` to the other side of the knee; in a search, further the same way while it is not yet
-        passed.
+        passed; and once more where it is, if that is the lower of two neighbours and settled.
 
         A knee is a whole number, and what is learnt of it is a little less: between 9 and 10 it is 10 that is
         below, and were it tried as the higher of two, 9 would be the other.
