@@ -148,12 +148,11 @@ def _attempts(played: Played, calls: list[Logical], useful: list[Attempt]) -> di
     worked = {
         id(attempt.call): attempt.ended_at - attempt.begun_at for attempt in useful if attempt.begun_at >= 0.0
     }
-    offered = sum(since <= call.at < until for call in played.ledger.calls)
     spent = sum(call.slot_s for call in calls)
     wasted = sum(call.slot_s - worked.get(id(call), 0.0) for call in calls)
     return {
         "attempts_per_reaching_call": len(sent) / len(reached) if reached else NAN,
-        "attempts_per_call": len(sent) / max(1, offered),
+        "attempts_per_call": len(sent) / max(1, _offered(played, since, until)),
         "arrivals_per_call": sum(call.arrivals for call in calls) / len(calls) if calls else NAN,
         "wasted_work": wasted / spent if spent else NAN,
     }
@@ -178,14 +177,16 @@ def _recovery(played: Played, bins: list[float]) -> dict[str, float]:
 
     As before: 95 % of the useful work per second of the ten seconds before (200 of streams), over that second
     and over the thirty that begin with it (or what is left of them). `returned_to` is that of the last twenty
-    seconds to that before, as much less expected as fewer calls came: below the capacity chance decides that.
+    seconds to that before; below the capacity, where chance decides what there is to do, as much less is
+    expected as fewer calls came.
     """
     scenario = played.scenario
     if scenario.trouble is None:
         return {}
     broken_at, healthy_at = scenario.trouble
     before_s = 10.0 if scenario.upstream != "u3" else 200.0
-    before = _mean(bins, max(0.0, broken_at - before_s), broken_at)
+    begun_at = max(0.0, broken_at - before_s)
+    before = expected = _mean(bins, begun_at, broken_at)
     during = _mean(bins, broken_at, healthy_at)
     end = min(healthy_at + 30.0, scenario.seconds)
     recovered = NAN
@@ -196,20 +197,21 @@ def _recovery(played: Played, bins: list[float]) -> dict[str, float]:
             break
     after = [row for row in played.ledger.samples if healthy_at <= row[0] < healthy_at + 10.0]
     last_at = max(healthy_at, scenario.seconds - 21.0)
-    last = last_at, max(last_at + BIN_S, scenario.seconds - 1.0)
-    came = _coming(played, *last) / max(1.0, _coming(played, max(0.0, broken_at - before_s), broken_at))
-    expected = before * min(1.0, came)
+    ends_at = max(last_at + BIN_S, scenario.seconds - 1.0)
+    if before and scenario.phases[-1].factor < 1.0:
+        came = _offered(played, last_at, ends_at) / (ends_at - last_at)
+        expected *= min(1.0, came / (_offered(played, begun_at, broken_at) / (broken_at - begun_at)))
     return {
         "recovery_s": recovered,
         "goodput_of_before": during / before if before else NAN,
-        "returned_to": _mean(bins, *last) / expected if expected else NAN,
+        "returned_to": _mean(bins, last_at, ends_at) / expected if expected else NAN,
         "overshoot": max(row[2] for row in after) / played.best_n if after else NAN,
     }
 
 
-def _coming(played: Played, since: float, until: float) -> float:
-    """Calls offered a second."""
-    return sum(since <= call.at < until for call in played.ledger.calls) / (until - since)
+def _offered(played: Played, since: float, until: float) -> int:
+    """How many calls came then."""
+    return sum(since <= call.at < until for call in played.ledger.calls)
 
 
 def _mean(bins: list[float], since: float, until: float) -> float:
