@@ -187,7 +187,7 @@ class Learner:
             return self._starved()
         self._rate = leg.granted / max(leg.last_at - leg.at, 1e-3)
         late = self._streams and self._climb.is_late(leg, self._usual)
-        full = self._slow_start.full * leg.granted
+        full = 0.0 if self._check.tried else self._slow_start.full * leg.granted  # a check is to have fewer
         if leg.full < full and not (late and leg.in_flight >= FULL * leg.slots):
             return self._idle(leg, now, late=late)
         self._streams = self._usual.is_streamed

@@ -140,3 +140,12 @@ def test_at_half_load_nobody_is_held_back() -> None:
     loops = [Loop(Fixed(seed)).run(30, offered=160.0) for seed in SEEDS]
     assert min(loop.learner.slots for loop in loops) >= 16
     assert median(loop.rate(8) for loop in loops) == pytest.approx(160, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", [Knee, Even])
+def test_a_crowd_by_chance_is_seen_as_one_at_four_fifths_of_the_load(kind: type[Upstream]) -> None:
+    """Rarely reached, the cap creeps up, until a burst is a crowd. Fewer are tried then, who are not always
+    enough to fill the cap; that they wait less tells all the same.
+    """
+    loops = [Loop(kind(seed)).run(120, offered=0.8 * BEST) for seed in range(12)]
+    assert max(max(loop.caps[20:]) for loop in loops) < 56
