@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
+from proxy.begun import Turn
 from proxy.core.call import Call
 from proxy.core.gate import Gate
 from proxy.core.grant import Grant
@@ -128,8 +129,7 @@ class Admission:
 
         None when the caller left meanwhile. A wait that is cancelled leaves nothing behind.
         """
-        reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiter.reply = reply
+        waiter.reply = reply = Turn(asyncio.get_running_loop())
         self._arm()
 
         def left() -> None:
@@ -275,9 +275,9 @@ class Admission:
 
 
 def _answer(waiter: Waiter) -> None:
-    reply: asyncio.Future[None] | None = waiter.reply
+    reply: Turn | None = waiter.reply
     if reply is not None:
-        _end(reply)
+        reply.end()
 
 
 def _end(wait: asyncio.Future[None]) -> None:

@@ -16,6 +16,72 @@ _ENDED: Final = object()
 _IN_A_TASK: Final = object()
 
 
+class _Steps:
+    """Which calls go on once the step of another that is running now is over."""
+
+    __slots__ = ("is_running", "next")
+
+    def __init__(self) -> None:
+        self.is_running = False
+        self.next: list[Begun] = []
+
+
+_STEPS: Final = _Steps()
+
+
+class Turn:
+    """What a call waits for, which goes on right behind the step of another call that `end`s the wait.
+
+    A future's waiters go on in the next turn of the event loop, behind all that has arrived in this one: of
+    ten answers that come at once each is handed on before the first place that became free is used again.
+    Outside of a call's step it is as a future. One waits for it, once.
+    """
+
+    __slots__ = ("_call", "_future", "_is_cancelled", "_loop", "is_over")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._call: Begun | None = None
+        self._future: asyncio.Future[None] | None = None
+        self._is_cancelled = False
+        self.is_over = False
+
+    def end(self) -> None:
+        """Let who waits go on, or whoever will."""
+        if self.is_over:
+            return
+        self.is_over = True
+        call, self._call = self._call, None
+        if call is not None:
+            call.go_on_next()
+        elif self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def waits(self, call: Begun) -> None:
+        """This one does: it is told, by `go_on_next`, and no task is needed."""
+        self._call = call
+
+    def cancel(self, _: str | None = None) -> bool:
+        """As a future's: False where the wait is over."""
+        call, self._call = self._call, None
+        if self.is_over or call is None:
+            return False
+        self.is_over = self._is_cancelled = True
+        self._loop.call_soon(call.go_on)
+        return True
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if self.is_over:
+            return
+        if asyncio.current_task() is None:
+            yield self
+            if self._is_cancelled:
+                raise asyncio.CancelledError
+        else:
+            self._future = future = self._loop.create_future()
+            yield from future
+
+
 class Begun:
     """A call on its way. Until it has ended or waits for the first time, `begin` is running.
 
@@ -28,7 +94,7 @@ class Begun:
         self._call = call
         self._steps: Any = call.__await__()
         self._loop = loop
-        self._waits_for: asyncio.Future[Any] | None = None
+        self._waits_for: asyncio.Future[Any] | Turn | None = None
         self._is_cancelled = False
         self._task: asyncio.Task[None] | None = None
 
@@ -39,11 +105,16 @@ class Begun:
 
     def begin(self) -> bool:
         """Run to the first wait, outside of any task. False when the call has ended without one."""
-        awaited = next(self._steps, _ENDED)  # which catches StopIteration more cheaply than `except` does
-        if awaited is _ENDED:
-            return False
-        self._wait_for(awaited)
-        return True
+        is_first = _begin_step()
+        try:
+            awaited = next(self._steps, _ENDED)  # catches StopIteration more cheaply than `except` does
+            if awaited is _ENDED:
+                return False
+            self._wait_for(awaited)
+            return True
+        finally:
+            if is_first:
+                _end_step()
 
     def cancel(self, msg: str | None = None) -> None:
         """As a task's: CancelledError is raised where the call waits, in a later turn of the loop."""
@@ -52,7 +123,24 @@ class Begun:
         elif self._waits_for is None or not self._waits_for.cancel(msg):
             self._is_cancelled = True  # it is about to go on
 
-    def _go_on(self, _: object = None) -> None:
+    def go_on_next(self) -> None:
+        """What it waited for is there: behind the step that is running, or in the next turn of the loop."""
+        if _STEPS.is_running:
+            _STEPS.next.append(self)
+        else:
+            self._loop.call_soon(self.go_on)
+
+    def go_on(self, _: object = None) -> None:
+        """To the next wait, or to the end; and then those whom this has let go on."""
+        is_first = _begin_step()
+        try:
+            self.step()
+        finally:
+            if is_first:
+                _end_step()
+
+    def step(self) -> None:
+        """To the next wait, or to the end."""
         self._waits_for = None
         try:
             if self._is_cancelled:
@@ -71,13 +159,39 @@ class Begun:
             if self._is_cancelled:
                 self._task.cancel()
         elif awaited is None:  # `asyncio.sleep(0)`
-            self._loop.call_soon(self._go_on)
-        else:
-            awaited._asyncio_future_blocking = False  # noqa: SLF001 - so a task tells a future
-            awaited.add_done_callback(self._go_on)
+            self._loop.call_soon(self.go_on)
+        elif isinstance(awaited, Turn):
+            awaited.waits(self)
             self._waits_for = awaited
             if self._is_cancelled and awaited.cancel():
                 self._is_cancelled = False
+        else:
+            awaited._asyncio_future_blocking = False  # noqa: SLF001 - so a task tells a future
+            awaited.add_done_callback(self.go_on)
+            self._waits_for = awaited
+            if self._is_cancelled and awaited.cancel():
+                self._is_cancelled = False
+
+
+def _begin_step() -> bool:
+    """Is it the first, and not within another's?"""
+    is_first = not _STEPS.is_running
+    _STEPS.is_running = True
+    return is_first
+
+
+def _end_step() -> None:
+    """Those whom it has let go on do, a step each. Whom these let go on waits for the loop's next turn."""
+    _STEPS.is_running = False
+    if calls := _STEPS.next:
+        _STEPS.next = []
+        calls.reverse()
+        try:
+            while calls:
+                calls.pop().step()
+        finally:  # what one raises is none of the others' business
+            for call in reversed(calls):
+                call.go_on_next()
 
 
 class _InATask:

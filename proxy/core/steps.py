@@ -26,18 +26,22 @@ NEUTRAL: Final = 1 - BELOW
 """With the knee there, times grow by this share of the distance."""
 
 SETTLED: Final = -0.6
-"""With a trend below this the knee is at the lower of two neighbours: there it stays twice as long."""
+"""With a trend below this the knee is at the lower of two neighbours: there it stays."""
+
+LEGS: Final = 5
+"""For so many legs in a row, lest it be above for half of the time; that there is room above again is seen
+as much later."""
 
 
 class Steps:
     """`size` is how far, as a logarithm; `trend` is above 0 while the knee is found above again and again."""
 
-    __slots__ = ("_has_stayed", "size", "trend")
+    __slots__ = ("_legs", "size", "trend")
 
     def __init__(self) -> None:
         self.size = WIDEST
         self.trend = 0.0
-        self._has_stayed = False
+        self._legs = 0  # in a row at the lower of two neighbours
 
     def begin(self, size: float) -> None:
         """Look for the knee anew."""
@@ -68,7 +72,7 @@ class Steps:
 
     def next(self, slots: int, knee: float, share: float, least: float) -> int:
         """From `slots` to the other side of the knee; in a search, further the same way while it is not yet
-        passed; and once more where it is, if that is the lower of two neighbours and settled.
+        passed; and again where it is, if that is the lower of two neighbours and settled.
 
         A knee is a whole number, and what is learnt of it is a little less: between 9 and 10 it is 10 that is
         below, and were it tried as the higher of two, 9 would be the other.
@@ -78,7 +82,8 @@ class Steps:
         up = slots <= max(low, int(exp(knee)))
         if self.is_wide(least):
             up = share < 0.35 or (up and share <= 0.9)
-        self._has_stayed = up and high - low == 1 and self.trend < SETTLED and not self._has_stayed
-        if self._has_stayed:
+        self._legs += 1
+        if up and high - low == 1 and self.trend < SETTLED and self._legs < LEGS:
             return slots
+        self._legs = 0
         return max(high, slots + 1) if up else min(low, slots - 1)
