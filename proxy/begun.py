@@ -9,6 +9,7 @@ it sets in a ContextVar before its first wait, whoever began it sees.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine, Generator
 from typing import Any, Final, cast
 
@@ -17,7 +18,7 @@ _IN_A_TASK: Final = object()
 
 
 class _Steps:
-    """Which calls go on once the step of another that is running now is over."""
+    """Those of one event loop: is one running, and which calls go on behind it?"""
 
     __slots__ = ("is_running", "next")
 
@@ -25,8 +26,35 @@ class _Steps:
         self.is_running = False
         self.next: list[Begun] = []
 
+    def begin(self) -> bool:
+        """A call goes on. False: within another's step."""
+        is_first = not self.is_running
+        self.is_running = True
+        return is_first
 
-_STEPS: Final = _Steps()
+    def end(self) -> None:
+        """Those whom it has let go on do, a step each. Whom these let go on waits for the next turn."""
+        self.is_running = False
+        if calls := self.next:
+            self.next = []
+            calls.reverse()
+            try:
+                while calls:
+                    calls.pop().step()
+            finally:  # what one raises is none of the others' business
+                for call in reversed(calls):
+                    call.go_on_next()
+
+
+_OF_THREAD: Final = threading.local()
+
+
+def _steps() -> _Steps:
+    """Those of the loop that runs in this thread."""
+    steps: _Steps | None = getattr(_OF_THREAD, "steps", None)
+    if steps is None:
+        _OF_THREAD.steps = steps = _Steps()
+    return steps
 
 
 class Turn:
@@ -83,17 +111,19 @@ class Turn:
 
 
 class Begun:
-    """A call on its way. Until it has ended or waits for the first time, `begin` is running.
+    """A call on its way, made in the thread of its loop. Until it has ended or waits for the first time,
+    `begin` is running.
 
     What a call raises is its own to catch; only its cancellation ends here, without a word.
     """
 
-    __slots__ = ("_call", "_is_cancelled", "_loop", "_steps", "_task", "_waits_for")
+    __slots__ = ("_awaits", "_call", "_is_cancelled", "_loop", "_steps", "_task", "_waits_for")
 
     def __init__(self, call: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
         self._call = call
-        self._steps: Any = call.__await__()
+        self._awaits: Any = call.__await__()
         self._loop = loop
+        self._steps = _steps()
         self._waits_for: asyncio.Future[Any] | Turn | None = None
         self._is_cancelled = False
         self._task: asyncio.Task[None] | None = None
@@ -105,16 +135,16 @@ class Begun:
 
     def begin(self) -> bool:
         """Run to the first wait, outside of any task. False when the call has ended without one."""
-        is_first = _begin_step()
+        is_first = self._steps.begin()
         try:
-            awaited = next(self._steps, _ENDED)  # catches StopIteration more cheaply than `except` does
+            awaited = next(self._awaits, _ENDED)  # catches StopIteration more cheaply than `except` does
             if awaited is _ENDED:
                 return False
             self._wait_for(awaited)
             return True
         finally:
             if is_first:
-                _end_step()
+                self._steps.end()
 
     def cancel(self, msg: str | None = None) -> None:
         """As a task's: CancelledError is raised where the call waits, in a later turn of the loop."""
@@ -125,19 +155,19 @@ class Begun:
 
     def go_on_next(self) -> None:
         """What it waited for is there: behind the step that is running, or in the next turn of the loop."""
-        if _STEPS.is_running:
-            _STEPS.next.append(self)
+        if self._steps.is_running:
+            self._steps.next.append(self)
         else:
             self._loop.call_soon(self.go_on)
 
     def go_on(self, _: object = None) -> None:
         """To the next wait, or to the end; and then those whom this has let go on."""
-        is_first = _begin_step()
+        is_first = self._steps.begin()
         try:
             self.step()
         finally:
             if is_first:
-                _end_step()
+                self._steps.end()
 
     def step(self) -> None:
         """To the next wait, or to the end."""
@@ -145,9 +175,9 @@ class Begun:
         try:
             if self._is_cancelled:
                 self._is_cancelled = False
-                awaited = self._steps.throw(asyncio.CancelledError())
+                awaited = self._awaits.throw(asyncio.CancelledError())
             else:
-                awaited = next(self._steps, _ENDED)
+                awaited = next(self._awaits, _ENDED)
         except (StopIteration, asyncio.CancelledError):
             return
         if awaited is not _ENDED:
@@ -171,27 +201,6 @@ class Begun:
             self._waits_for = awaited
             if self._is_cancelled and awaited.cancel():
                 self._is_cancelled = False
-
-
-def _begin_step() -> bool:
-    """Is it the first, and not within another's?"""
-    is_first = not _STEPS.is_running
-    _STEPS.is_running = True
-    return is_first
-
-
-def _end_step() -> None:
-    """Those whom it has let go on do, a step each. Whom these let go on waits for the loop's next turn."""
-    _STEPS.is_running = False
-    if calls := _STEPS.next:
-        _STEPS.next = []
-        calls.reverse()
-        try:
-            while calls:
-                calls.pop().step()
-        finally:  # what one raises is none of the others' business
-            for call in reversed(calls):
-                call.go_on_next()
 
 
 class _InATask:

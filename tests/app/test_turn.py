@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable
 
 import pytest
@@ -164,3 +165,33 @@ async def test_in_a_task_it_is_waited_for_as_a_future():
     with pytest.raises(asyncio.CancelledError):
         await cancelled
     assert scene.told[-1] == "task is cancelled"
+
+
+async def test_each_loop_has_steps_of_its_own():
+    """While a step runs here, one of another loop, in another thread, lets a call of its own go on."""
+    ran_in: list[int] = []
+
+    async def elsewhere() -> None:
+        scene, begins, turn = Scene(), asyncio.Event(), a_turn()
+
+        async def notes_its_thread() -> None:
+            await turn
+            ran_in.append(threading.get_ident())
+
+        await scene.begin("first", begins.wait(), (turn,))
+        await scene.begin("second", notes_its_thread())
+        begins.set()
+        await scene.over()
+
+    async def here() -> None:
+        other = threading.Thread(target=asyncio.run, args=(elsewhere(),), daemon=True)
+        other.start()
+        other.join(timeout=60)
+        ran_in.append(other.ident or 0)
+        over.set()
+
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_soon(Begun(here(), asyncio.get_running_loop()).begin)
+    await bounded(over.wait())
+    assert len(ran_in) == 2
+    assert ran_in[0] == ran_in[1]
