@@ -26,12 +26,6 @@ class _Steps:
         self.is_running = False
         self.next: list[Begun] = []
 
-    def begin(self) -> bool:
-        """A call goes on. False: within another's step."""
-        is_first = not self.is_running
-        self.is_running = True
-        return is_first
-
     def end(self) -> None:
         """Those whom it has let go on do, a step each. Whom these let go on waits for the next turn."""
         self.is_running = False
@@ -62,7 +56,7 @@ class Turn:
 
     A future's waiters go on in the next turn of the event loop, behind all that has arrived in this one: of
     ten answers that come at once each is handed on before the first place that became free is used again.
-    Outside of a call's step it is as a future. One waits for it, once.
+    Outside of a call's step, and in its first, it is as a future. One waits for it, once.
     """
 
     __slots__ = ("_call", "_future", "_is_cancelled", "_loop", "is_over")
@@ -111,19 +105,17 @@ class Turn:
 
 
 class Begun:
-    """A call on its way, made in the thread of its loop. Until it has ended or waits for the first time,
-    `begin` is running.
+    """A call on its way. Until it has ended or waits for the first time, `begin` is running.
 
     What a call raises is its own to catch; only its cancellation ends here, without a word.
     """
 
-    __slots__ = ("_awaits", "_call", "_is_cancelled", "_loop", "_steps", "_task", "_waits_for")
+    __slots__ = ("_awaits", "_call", "_is_cancelled", "_loop", "_task", "_waits_for")
 
     def __init__(self, call: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
         self._call = call
         self._awaits: Any = call.__await__()
         self._loop = loop
-        self._steps = _steps()
         self._waits_for: asyncio.Future[Any] | Turn | None = None
         self._is_cancelled = False
         self._task: asyncio.Task[None] | None = None
@@ -135,16 +127,11 @@ class Begun:
 
     def begin(self) -> bool:
         """Run to the first wait, outside of any task. False when the call has ended without one."""
-        is_first = self._steps.begin()
-        try:
-            awaited = next(self._awaits, _ENDED)  # catches StopIteration more cheaply than `except` does
-            if awaited is _ENDED:
-                return False
-            self._wait_for(awaited)
-            return True
-        finally:
-            if is_first:
-                self._steps.end()
+        awaited = next(self._awaits, _ENDED)  # which catches StopIteration more cheaply than `except` does
+        if awaited is _ENDED:
+            return False
+        self._wait_for(awaited)
+        return True
 
     def cancel(self, msg: str | None = None) -> None:
         """As a task's: CancelledError is raised where the call waits, in a later turn of the loop."""
@@ -155,19 +142,20 @@ class Begun:
 
     def go_on_next(self) -> None:
         """What it waited for is there: behind the step that is running, or in the next turn of the loop."""
-        if self._steps.is_running:
-            self._steps.next.append(self)
+        steps = _steps()
+        if steps.is_running:
+            steps.next.append(self)
         else:
             self._loop.call_soon(self.go_on)
 
     def go_on(self, _: object = None) -> None:
         """To the next wait, or to the end; and then those whom this has let go on."""
-        is_first = self._steps.begin()
+        steps = _steps()
+        steps.is_running = True
         try:
             self.step()
         finally:
-            if is_first:
-                self._steps.end()
+            steps.end()
 
     def step(self) -> None:
         """To the next wait, or to the end."""
