@@ -18,7 +18,7 @@ _IN_A_TASK: Final = object()
 
 
 class _Steps:
-    """Those of one event loop: is one running, and which calls go on behind it?"""
+    """Those of one event loop: `is_running` while one is taken, behind which those go on that are `next`."""
 
     __slots__ = ("is_running", "next")
 
@@ -26,18 +26,24 @@ class _Steps:
         self.is_running = False
         self.next: list[Begun] = []
 
-    def end(self) -> None:
-        """Those whom it has let go on do, a step each. Whom these let go on waits for the next turn."""
-        self.is_running = False
-        if calls := self.next:
-            self.next = []
-            calls.reverse()
-            try:
-                while calls:
-                    calls.pop().step()
-            finally:  # what one raises is none of the others' business
-                for call in reversed(calls):
-                    call.go_on_next()
+    def take(self, call: Begun) -> None:
+        """One of a call, and then of those whom it has let go on. Whom these let go on waits for the loop."""
+        self.is_running = True
+        try:
+            call.step()
+        finally:
+            self.is_running = False
+            if self.next:
+                self._take_next()
+
+    def _take_next(self) -> None:
+        calls, self.next = self.next[::-1], []
+        try:
+            while calls:
+                calls.pop().step()
+        finally:  # what one raises is none of the others' business
+            for call in reversed(calls):
+                call.go_on_next()
 
 
 _OF_THREAD: Final = threading.local()
@@ -59,20 +65,20 @@ class Turn:
     Outside of a call's step, and in its first, it is as a future. One waits for it, once.
     """
 
-    __slots__ = ("_call", "_future", "_is_cancelled", "_loop", "is_over")
+    __slots__ = ("_call", "_future", "_is_cancelled", "_is_over", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._call: Begun | None = None
         self._future: asyncio.Future[None] | None = None
         self._is_cancelled = False
-        self.is_over = False
+        self._is_over = False
 
     def end(self) -> None:
         """Let who waits go on, or whoever will."""
-        if self.is_over:
+        if self._is_over:
             return
-        self.is_over = True
+        self._is_over = True
         call, self._call = self._call, None
         if call is not None:
             call.go_on_next()
@@ -86,14 +92,14 @@ class Turn:
     def cancel(self, _: str | None = None) -> bool:
         """As a future's: False where the wait is over."""
         call, self._call = self._call, None
-        if self.is_over or call is None:
+        if self._is_over or call is None:
             return False
-        self.is_over = self._is_cancelled = True
+        self._is_over = self._is_cancelled = True
         self._loop.call_soon(call.go_on)
         return True
 
     def __await__(self) -> Generator[Any, None, None]:
-        if self.is_over:
+        if self._is_over:
             return
         if asyncio.current_task() is None:
             yield self
@@ -150,12 +156,7 @@ class Begun:
 
     def go_on(self, _: object = None) -> None:
         """To the next wait, or to the end; and then those whom this has let go on."""
-        steps = _steps()
-        steps.is_running = True
-        try:
-            self.step()
-        finally:
-            steps.end()
+        _steps().take(self)
 
     def step(self) -> None:
         """To the next wait, or to the end."""
@@ -178,14 +179,12 @@ class Begun:
                 self._task.cancel()
         elif awaited is None:  # `asyncio.sleep(0)`
             self._loop.call_soon(self.go_on)
-        elif isinstance(awaited, Turn):
-            awaited.waits(self)
-            self._waits_for = awaited
-            if self._is_cancelled and awaited.cancel():
-                self._is_cancelled = False
         else:
-            awaited._asyncio_future_blocking = False  # noqa: SLF001 - so a task tells a future
-            awaited.add_done_callback(self.go_on)
+            if isinstance(awaited, Turn):
+                awaited.waits(self)
+            else:
+                awaited._asyncio_future_blocking = False  # noqa: SLF001 - so a task tells a future
+                awaited.add_done_callback(self.go_on)
             self._waits_for = awaited
             if self._is_cancelled and awaited.cancel():
                 self._is_cancelled = False

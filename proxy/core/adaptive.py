@@ -238,7 +238,7 @@ class Learner:
 
     def _idle(self, leg: Leg, now: float, *, late: bool) -> str:
         """The cap was rarely reached: nothing is known of more. Raise it if it is reached at times."""
-        self._old, self._check.tried, self._comeback.lost, before = None, 0, 0.0, self.slots
+        self._old, self._comeback.lost, before = None, 0.0, self.slots
         if late:
             pass  # of a few long prompts, or by itself: there is no telling which
         elif leg.full <= 0.02 * leg.granted or not self._usual.calls:
